@@ -1,0 +1,1 @@
+"""From a pool of candidate links, or existing shards, to curated shards with a ledger."""

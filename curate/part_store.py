@@ -1,0 +1,163 @@
+"""What a leg measured on a part: column files and pictures, committed by ``done.json``."""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from breadth.loaders.whole_file import replaced
+
+from .stage import Stage
+
+
+@dataclass(frozen=True)
+class PartStore:
+    """One leg's measurements of one part, under ``OUT/parts/<leg>/<part>[+k]``.
+
+    Later runs of an edited recipe add supplements (+1, +2, ...) for the rows that the earlier
+    ones did not reach; a row that was measured is never measured again.
+    """
+
+    leg: Path
+    part: int
+
+    def commits(self) -> list[Path]:
+        """Return the part's committed folders, oldest first."""
+        found = []
+        while (folder := self._folder(len(found))).joinpath("done.json").is_file():
+            found.append(folder)
+        return found
+
+    def _folder(self, supplement: int) -> Path:
+        return self.leg / (f"{self.part:05d}" + (f"+{supplement}" if supplement else ""))
+
+    def measured(self, stage: Stage, rows: int) -> np.ndarray:
+        """Return bool [rows]: which rows of the part this stage has measured."""
+        done = np.zeros(rows, bool)
+        for file in self._files(stage.name):
+            done[_read(file)["row"].to_numpy()] = True
+        return done
+
+    def columns(self, stage: Stage, rows: int, names: Iterable[str]) -> dict[str, pa.Array]:
+        """Return measured columns over all the part's rows; null where not measured."""
+        wanted = [n for n in names if n in stage.writes and n != "image"]
+        tables = [_read(file) for file in self._files(stage.name)]
+        return {name: _scatter(tables, name, stage.writes[name], rows) for name in wanted}
+
+    def _files(self, stage: str) -> list[Path]:
+        return [
+            folder / name
+            for folder in self.commits()
+            for name in json.loads((folder / "done.json").read_text())["files"]
+            if name.startswith(f"{stage}.") and name.endswith(".arrow")
+        ]
+
+    def pictures(self) -> list[tuple[Path, np.ndarray]]:
+        """Return every picture tar that is still on disk, with the part's rows in its order."""
+        found = []
+        for folder in self.commits():
+            done = json.loads((folder / "done.json").read_text())
+            tar = folder / done["pictures"] if done["pictures"] else None
+            if tar is not None and tar.is_file():
+                rows = _read(folder / done["picture_rows"])["row"].to_numpy()
+                found.append((tar, rows))
+        return found
+
+    def free(self) -> None:
+        """Delete the staged pictures; the columns stay."""
+        for tar, _ in self.pictures():
+            for file in (tar, tar.with_suffix(".index"), tar.with_suffix(".parquet")):
+                file.unlink(missing_ok=True)
+
+    def attempt(self) -> "Attempt":
+        """Begin a commit: files get a suffix of their own, so that attempts never collide."""
+        folder = self._folder(len(self.commits()))
+        folder.mkdir(parents=True, exist_ok=True)
+        return Attempt(folder, secrets.token_hex(4))
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Files being written for one commit; ``commit`` makes them count, all or none."""
+
+    folder: Path
+    suffix: str
+
+    def write_columns(self, stage: str, rows: np.ndarray, columns: Mapping[str, Any]) -> str:
+        """Write the measured columns of ``rows`` (indices into the part) and return the file."""
+        name = f"{stage}.{self.suffix}.arrow"
+        table = pa.table({"row": pa.array(rows, pa.int32()), **columns})
+        with replaced(self.folder / name) as file, pa.ipc.new_file(file, table.schema) as sink:
+            sink.write_table(table)
+        return name
+
+    def picture_tar(self) -> Path:
+        """Return where this attempt's pictures go."""
+        return self.folder / f"pairs-{self.suffix}.tar"
+
+    def commit(self, files: Sequence[str], **facts: Any) -> None:
+        """Create ``done.json`` once, last; an attempt that comes second leaves the first alone."""
+        sums = {
+            name: hashlib.sha256((self.folder / name).read_bytes()).hexdigest() for name in files
+        }
+        done = {"pictures": None, "picture_rows": None, **facts, "files": sums}
+        temporary = self.folder / f"done.{self.suffix}.tmp"
+        temporary.write_text(json.dumps(done, sort_keys=True, indent=1))
+        try:
+            os.link(temporary, self.folder / "done.json")  # fails where it exists: create once
+        except FileExistsError:
+            for name in files:
+                (self.folder / name).unlink(missing_ok=True)
+        finally:
+            temporary.unlink()
+
+
+def sweep(parts: Path) -> None:
+    """Delete what no ``done.json`` names: the leavings of killed attempts."""
+    for leg in parts.glob("*"):
+        for folder in leg.iterdir() if leg.is_dir() else ():
+            if not folder.is_dir():
+                continue
+            done = folder / "done.json"
+            if not done.is_file():
+                shutil.rmtree(folder)
+                continue
+            named = _named(json.loads(done.read_text()))
+            for file in folder.iterdir():
+                if file.name not in named:
+                    file.unlink()
+
+
+def _named(done: Mapping[str, Any]) -> set[str]:
+    named = {"done.json", "timings.json", *done["files"]}
+    if done["pictures"]:
+        stem = Path(done["pictures"]).stem
+        named |= {f"{stem}.tar", f"{stem}.index", f"{stem}.parquet"}
+    return named
+
+
+def _read(file: Path) -> pa.Table:
+    with pa.memory_map(str(file)) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+def _scatter(tables: Sequence[pa.Table], name: str, kind: pa.DataType, rows: int) -> pa.Array:
+    """Lay measured values over the part's rows."""
+    if not tables:
+        return pa.nulls(rows, kind)
+    where = np.full(rows, -1, np.int64)
+    start = 0
+    for table in tables:
+        where[table["row"].to_numpy()] = np.arange(start, start + len(table))
+        start += len(table)
+    values = pa.concat_tables(t.select([name]) for t in tables)[name].combine_chunks()
+    return pc.take(values, pa.array(where, mask=where < 0)).cast(kind)

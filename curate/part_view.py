@@ -1,0 +1,67 @@
+"""A part's columns and pictures, as the stages of a leg see them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .legs import Leg
+from .pictures import Pictures
+from .stage import Stage
+from .workspace import Workspace
+
+
+class PartView:
+    """A part's columns as the stages of a leg see them: candidates, then each leg's measures."""
+
+    def __init__(self, workspace: Workspace, legs: Sequence[Leg], part: int) -> None:
+        self.candidates = workspace.candidates(part)
+        self.rows = len(self.candidates)
+        self.legs, self._workspace, self._part = tuple(legs), workspace, part
+        self._columns: dict[str, pa.Array] = {}
+        self._pictures: Pictures | None = None
+
+    def column(self, name: str) -> pa.Array:
+        """Return one column over all rows; the last stage that writes it wins."""
+        if name not in self._columns:
+            self._columns[name] = self._load(name)
+        return self._columns[name]
+
+    def _load(self, name: str) -> pa.Array:
+        for leg in reversed(self.legs):
+            for stage in reversed(leg.stages):
+                if name in stage.writes:
+                    store = self._workspace.store(leg, self._part)
+                    return store.columns(stage, self.rows, [name])[name]
+        return self.candidates[name].combine_chunks()
+
+    def put(self, name: str, values: pa.Array) -> None:
+        """Replace a column by one that a stage of the running leg has completed."""
+        self._columns[name] = values
+
+    def table(self, stage: Stage, rows: np.ndarray, *, pictures: bool) -> pa.Table:
+        """Return the columns a stage may see, of ``rows``."""
+        names = stage.reads if pictures else (*stage.reads, *stage.writes, "uid")
+        take = pa.array(rows, pa.int64())
+        columns = {n: pc.take(self.column(n), take) for n in names if n != "image"}
+        if pictures and "image" in stage.reads:
+            columns["image"] = pa.array(map(self.pictures.read, rows.tolist()), pa.binary())
+        return (
+            pa.table(columns) if columns else pa.table({"uid": pc.take(self.column("uid"), take)})
+        )
+
+    @property
+    def pictures(self) -> Pictures:
+        """Return the pictures as the legs before the running one left them."""
+        if self._pictures is None:
+            stored = tuple(leg.folder for leg in self.legs[:-1] if leg.writes_pictures)
+            out = self._workspace.out
+            self._pictures = Pictures(out, self._part, self.candidates, stored)
+        return self._pictures
+
+    def close(self) -> None:
+        """Close the tars that were read and forget where pictures lay."""
+        if self._pictures is not None:
+            self._pictures.close()
+            self._pictures = None

@@ -1,0 +1,174 @@
+"""Find a pool's candidates, give every one its uid, and cut them into parts."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import ada_url
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from breadth.loaders.errors import PoolError
+
+from .pool_files import read_tables
+from .pool_shards import read_shards, shard_folder
+from .recipe import PoolColumns
+from .schema import VERDICT
+
+URL_NAMES = ("url", "image_url", "link")
+CAPTION_NAMES = ("caption", "text", "alt", "title")
+INTERNAL = ("_dropped", "_shard", "_row", "_hash")
+"""Columns of a candidate that never reach the ledger."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Every candidate of a pool, cut into parts; each part sorted by hash, then uid."""
+
+    parts: tuple[pa.Table, ...]
+    has_pictures: bool
+    fingerprint: str
+
+    @property
+    def count(self) -> int:
+        """Return the number of candidates, repeated ones included."""
+        return sum(len(part) for part in self.parts)
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the names of the columns that stages may read."""
+        return [c for c in self.parts[0].column_names if c not in INTERNAL]
+
+
+def read_pool(path: str, columns: PoolColumns, part_pairs: int = 10_000) -> Candidates:
+    """Read a pool of links (parquet, csv, tsv, txt, json, jsonl; also .gz) or of shards.
+
+    Raises PoolError. Cost: the pool's rows in memory once; pictures are not read.
+    """
+    folder = shard_folder(path)
+    table = read_shards(folder.resolve()) if folder else _links(path, columns)
+    if len(table) == 0:
+        raise PoolError(f"the pool {path} holds no pairs")
+    table = _identify(table)
+    parts = tuple(_cut(table, part_count(len(table), part_pairs)))
+    return Candidates(parts, folder is not None, _fingerprint(parts))
+
+
+def part_count(pairs: int, part_pairs: int) -> int:
+    """Return how many parts a pool is cut into: a function of the pool's size alone.
+
+    About ``part_pairs`` pairs each, but eight parts where 100 pairs are left for each of them, so
+    that a few workers have work on a small pool.
+    """
+    return max(-(-pairs // part_pairs), min(8, -(-pairs // 100)))
+
+
+def canonical_url(url: str) -> str:
+    """Return the URL in WHATWG form without its fragment, or as it is where it is none."""
+    try:
+        parsed = ada_url.URL(url.strip())
+    except ValueError:
+        return url
+    parsed.hash = ""
+    return str(parsed.href)
+
+
+def _links(path: str, columns: PoolColumns) -> pa.Table:
+    table = read_tables(path)
+    url = _find(table, columns.url_col, URL_NAMES)
+    if url is None:
+        raise PoolError(
+            f"the pool {path} has no url column {columns.url_col or URL_NAMES[0]!r} (it has "
+            f"{', '.join(table.column_names)}): name it in the recipe, [pool] url_col = ..."
+        )
+    caption = _find(table, columns.caption_col, CAPTION_NAMES)
+    if columns.caption_col and caption is None:
+        raise PoolError(f"the pool {path} has no caption column {columns.caption_col!r}")
+    names = {url: "url", caption: "caption"}
+    table = table.rename_columns([names.get(c, _safe(c, names)) for c in table.column_names])
+    if caption is None:
+        table = table.append_column("caption", pa.nulls(len(table), pa.string()))
+    return table
+
+
+def _find(table: pa.Table, wanted: str | None, usual: Sequence[str]) -> str | None:
+    if wanted is not None:
+        return wanted if wanted in table.column_names else None
+    by_lower = {name.lower(): name for name in reversed(table.column_names)}
+    return next((by_lower[name] for name in usual if name in by_lower), None)
+
+
+def _safe(name: str, taken: dict[str | None, str]) -> str:
+    reserved = name in VERDICT or name in INTERNAL or name in taken.values() or name == "image"
+    return f"pool_{name}" if reserved else name
+
+
+def _identify(table: pa.Table) -> pa.Table:
+    """Add uid and the hash that parts are cut by; mark repeated candidates and rows without URL."""
+    n = len(table)
+    text = {c: _strings(table, c) for c in ("url", "caption", "source")}
+    canonical = [canonical_url(u) if u else "" for u in text["url"]]
+    own = _strings(table, "uid") if "uid" in table.column_names else [""] * n
+    uids = [
+        u if len(u) == 32 else _digest("\x1f".join(key), 16).hex()
+        for u, *key in zip(own, canonical, text["caption"], text["source"], strict=True)
+    ]
+    hashes = [
+        int.from_bytes(_digest(u or uid, 8), "big") for u, uid in zip(canonical, uids, strict=True)
+    ]
+    table = table.drop_columns([c for c in ("uid", "caption") if c in table.column_names])
+    table = table.append_column("uid", pa.array(uids))
+    table = table.append_column("caption", pa.array(text["caption"]))
+    table = table.append_column("_hash", pa.array(hashes, pa.uint64()))
+    return _mark(_sorted(table))
+
+
+def _strings(table: pa.Table, name: str) -> list[str]:
+    if name not in table.column_names:
+        return [""] * len(table)
+    return [v or "" for v in pc.cast(table[name], pa.string()).to_pylist()]
+
+
+def _digest(text: str, size: int) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    """Sort by hash, uid, then every other column, so that the pool's own order is forgotten."""
+    first = ["uid", "url", "caption"]
+    names = [c for c in first if c in table.column_names]
+    names += sorted(c for c in table.column_names if c not in {*names, *INTERNAL})
+    table = table.select([*names, *(c for c in INTERNAL if c in table.column_names)])
+    keys = [("_hash", "ascending"), ("uid", "ascending")]
+    keys += [(c, "ascending") for c in table.column_names if c not in ("_hash", "uid")]
+    return table.sort_by(keys).combine_chunks()
+
+
+def _mark(table: pa.Table) -> pa.Table:
+    uids = table["uid"].to_numpy(zero_copy_only=False)
+    repeated = np.concatenate([[False], uids[1:] == uids[:-1]])
+    reason = np.where(repeated, "repeated", None)
+    if "_shard" not in table.column_names:
+        no_url = pc.equal(pc.fill_null(table["url"], ""), "").to_numpy(zero_copy_only=False)
+        reason = np.where(no_url & ~repeated, "no url", reason)
+    return table.append_column("_dropped", pa.array(reason, pa.string()))
+
+
+def _cut(table: pa.Table, parts: int) -> Iterable[pa.Table]:
+    hashes = table["_hash"].to_numpy()
+    edges = [(p << 64) // parts for p in range(parts)]
+    starts = [int(np.searchsorted(hashes, np.uint64(e))) for e in edges] + [len(table)]
+    for start, end in zip(starts[:-1], starts[1:], strict=True):
+        yield table.slice(start, end - start).drop_columns(["_hash"])
+
+
+def _fingerprint(parts: Sequence[pa.Table]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        columns = [c for c in part.column_names if c != "_shard"]  # a moved folder is the same pool
+        digest.update(repr(columns).encode())
+        rows = pd.util.hash_pandas_object(part.select(columns).to_pandas(), index=False)
+        digest.update(rows.to_numpy().tobytes())
+    return digest.hexdigest()

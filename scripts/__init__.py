@@ -1,0 +1,1 @@
+"""The ``breadth`` command: one thin file per verb."""

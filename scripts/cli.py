@@ -1,0 +1,78 @@
+"""The table of verbs; an error becomes one line and an exit status."""
+
+import errno
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from breadth.loaders.errors import BreadthError
+
+VERBS = {
+    "demo": "breadth.scripts.demo.verb",
+    "build": "breadth.scripts.build",
+    "plan": "breadth.scripts.plan",
+    "stages": "breadth.scripts.stages",
+    "inspect": "breadth.scripts.inspect",
+    "index": "breadth.scripts.index",
+    "report": "breadth.scripts.report",
+    "train": "breadth.scripts.train",
+    "evaluate": "breadth.scripts.evaluate",
+    "study": "breadth.scripts.study",
+}
+"""Each verb's module, which holds a click command of the verb's name."""
+
+
+class Verbs(click.Group):
+    """Imports a verb's module when it is asked for, so that ``--help`` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order of the road."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a verb's command."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = getattr(importlib.import_module(VERBS[cmd_name]), cmd_name)
+        return command
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="breadth")
+def cli() -> None:
+    """Build image-text datasets, know what is in them, and train on them.
+
+    A pool goes through a recipe and becomes shards with a ledger; shards stream into a training
+    run; a study compares runs.
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; exits 0 when done, 1 to run again, 2 where nothing was done."""
+    try:
+        cli(arguments, standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted; the same command continues")
+        sys.exit(1)
+    except BreadthError as error:
+        _say(str(error))
+        sys.exit(error.exit_status)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        _say(
+            f"{error.strerror}: {error.filename or 'while writing'}; make room or give another "
+            "--out, then run the same command again"
+        )
+        sys.exit(1)
+
+
+def _say(message: str) -> None:
+    click.echo(f"error: {message}", err=True)

@@ -1,0 +1,1 @@
+"""The demo: a pool with planted defects, served from loopback, and the check of what was found."""

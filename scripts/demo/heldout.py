@@ -1,0 +1,44 @@
+"""Write held-out scenes as a labelled shard folder: what the demo's runs are evaluated on."""
+
+import json
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+
+import cv2
+
+from breadth.curate.shard_writer import PairToWrite, write_folder
+from breadth.loaders.manifest import MANIFEST_NAME, Manifest
+from breadth.loaders.whole_file import replaced
+from breadth.loaders.world import World, caption, picture, scene
+
+_BEYOND = 1_000_000  # scenes from here on are in no pool
+_TEMPLATES = ("this is a {}", "there is a {}", "you can see a {}", "this picture shows a {}")
+TASKS = ("colour_shape", "shape", "colour")
+
+
+def write_heldout(world: World, n: int, seed: int, folder: Path, px: int = 64) -> Manifest:
+    """Write ``n`` scenes that no pool shows, their labels as columns, with ``labels.json``.
+
+    A finished folder is taken as is. Raises OutputError where ``n`` is 0.
+    """
+    if (folder / MANIFEST_NAME).is_file():
+        return Manifest.read(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks = {
+        task: {"column": task, "classes": world.classes(task), "templates": list(_TEMPLATES)}
+        for task in TASKS
+    }
+    with replaced(folder / "labels.json") as file:
+        file.write(json.dumps({"tasks": tasks}, indent=1).encode())
+    return write_folder(folder, _pairs(world, n, seed, px), name="heldout", seed=seed)
+
+
+def _pairs(world: World, n: int, seed: int, px: int) -> Iterator[PairToWrite]:
+    for index in range(_BEYOND + seed * n, _BEYOND + seed * n + n):
+        shown = scene(world, index)
+        uid = blake2b(f"{world}/{index}".encode(), digest_size=16).hexdigest()
+        # Drawn large and shrunk, as the pool's pictures are: thin edges look the same in both.
+        drawn = cv2.resize(picture(shown, 256), (px, px), interpolation=cv2.INTER_AREA)
+        encoded = cv2.imencode(".jpg", drawn[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+        yield {"uid": uid, "caption": caption(shown), **shown.labels}, encoded.tobytes(), "jpg"

@@ -1,0 +1,149 @@
+"""breadth inspect: what is in a folder of shards, and whether all of it is right."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from breadth.loaders.folder import Folder
+
+SAMPLE_PAIRS = 5
+
+
+@click.command(epilog="Example: breadth inspect shards/basic --verify")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--verify", is_flag=True, help="Check every hash, every account and every tar.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def inspect(folder: Path, verify: bool, as_json: bool) -> None:
+    """Show counts, columns, recipe and some pairs of DIR: a build, or any WebDataset folder."""
+    from rich.console import Console
+
+    found = inspect_folder(folder)
+    if verify:
+        found["verified"] = verify_folder(folder)
+    if as_json:
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False, default=str))
+    else:
+        _show(found, Console())
+
+
+def inspect_folder(path: Path) -> dict[str, Any]:
+    """Describe a folder of shards as JSON values; raises as ``open_folder`` does."""
+    from breadth.loaders.folder import open_folder
+    from breadth.loaders.manifest import MANIFEST_NAME, Manifest
+
+    folder = open_folder(path)
+    has_manifest = (path / MANIFEST_NAME).is_file()
+    manifest = Manifest.read(path) if has_manifest else None
+    return {
+        "name": manifest.name if manifest else path.name,
+        "pairs": len(folder),
+        "shards": len(folder.shards),
+        "bytes": sum(shard.stat().st_size for shard in folder.shards),
+        "columns": dict(manifest.columns) if manifest else dict.fromkeys(folder.column_names, "?"),
+        "recipe": manifest.recipe if manifest else "",
+        "funnel": [dict(entry) for entry in manifest.funnel] if manifest else [],
+        "manifest": manifest.digest if manifest else None,
+        "samples": [_sample(folder, row) for row in _spread(len(folder))],
+    }
+
+
+def verify_folder(path: Path) -> list[str]:
+    """Check all there is to check and say what was; raises ShardError at the first that is wrong.
+
+    Cost: reads every shard twice.
+    """
+    from breadth.loaders.accounts import check_accounts
+    from breadth.loaders.index import index_tar, read_index
+    from breadth.loaders.manifest import MANIFEST_NAME, Manifest, find_shards
+
+    shards = find_shards(path)
+    checked = []
+    if (path / MANIFEST_NAME).is_file():
+        manifest = Manifest.read(path)
+        manifest.verify(path)
+        check_accounts(path, manifest)
+        checked.append(f"{len(shards)} shards have their sha256")
+        checked.append("all accounts agree" if manifest.funnel else "counts agree (no funnel)")
+    else:
+        checked.append("there is no manifest: hashes and accounts were not checked")
+    for shard in _tracked(shards):
+        _compare(shard, index_tar(shard), read_index(shard, path))
+    return [*checked, f"{len(shards)} tars are whole and fit their indexes"]
+
+
+def _compare(shard: Path, walked: Any, stored: Any) -> None:
+    from breadth.loaders.errors import ShardError
+
+    if not walked.equals(stored):
+        raise ShardError(f"the index of shard {shard} is of another tar: delete it and run again")
+
+
+def _tracked(shards: list[Path]) -> Iterable[Path]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    return track(shards, "Walking tars", console=console, transient=True, disable=hidden)
+
+
+def _spread(pairs: int) -> list[int]:
+    return sorted({i * pairs // SAMPLE_PAIRS for i in range(SAMPLE_PAIRS)})
+
+
+def _sample(folder: "Folder", row: int) -> dict[str, Any]:
+    encoded, caption, columns = folder.read(row)
+    size = [columns.get("width"), columns.get("height")]
+    return {
+        "uid": folder.uids[row],
+        "shard": folder.shards[int(folder.shard_of[row])].name,
+        "bytes": len(encoded),
+        "size": size,
+        "caption": caption,
+    }
+
+
+def _show(found: dict[str, Any], console: "Console") -> None:
+    from rich.markup import escape
+
+    size = f"{found['bytes'] / 1e6:,.1f} MB"
+    console.print(
+        f"[bold]{escape(found['name'])}[/]: {found['pairs']:,} pairs in {found['shards']:,} "
+        f"shards, {size}"
+    )
+    if found["funnel"]:
+        console.print(_funnel_table(found["funnel"]))
+    columns = ", ".join(f"{name} {kind}" for name, kind in found["columns"].items())
+    console.print(f"[bold]columns[/] {escape(columns)}")
+    console.print(_sample_table(found["samples"]))
+    if found["recipe"]:
+        console.print(f"[bold]recipe[/]\n{escape(found['recipe'])}")
+    for line in found.get("verified", ()):
+        console.print(f"[green]✓[/] {line}")
+
+
+def _funnel_table(funnel: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table("stage", "in", "kept", "dropped", box=None)
+    for entry in funnel:
+        dropped = ", ".join(f"{why} {n:,}" for why, n in entry["dropped"].items() if n)
+        table.add_row(entry["stage"], f"{entry['in']:,}", f"{entry['kept']:,}", dropped)
+    return table
+
+
+def _sample_table(samples: list[dict[str, Any]]) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("uid", "shard", "bytes", "caption", box=None)
+    for pair in samples:
+        caption = escape(pair["caption"])
+        table.add_row(pair["uid"], pair["shard"], f"{pair['bytes']:,}", caption)
+    return table

@@ -1,0 +1,1 @@
+"""A compact trainer for the MAE-CLIP family: views x terms."""

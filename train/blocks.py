@@ -1,0 +1,90 @@
+"""The parts of a transformer: block, stack, fixed positions, patches.
+
+Shapes: B batch, L tokens of any kind, N patches, D width, P values in a patch.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Block(nn.Module):
+    """Attend, then mix channels; normalise before each."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+
+    def forward(self, x_BLD: Tensor, attends_BL: Tensor | None) -> Tensor:
+        """Return tokens of the same shape; where given, ``attends_BL`` False hides a key."""
+        x_BLD = x_BLD + self.out(self.attend(self.attention_norm(x_BLD), attends_BL))
+        return x_BLD + self.down(F.gelu(self.up(self.mlp_norm(x_BLD)), approximate="tanh"))
+
+    def attend(self, x_BLD: Tensor, attends_BL: Tensor | None) -> Tensor:
+        """Mix tokens by scaled dot products, head by head."""
+        batch, length, width = x_BLD.shape
+        qkv = self.qkv(x_BLD).view(batch, length, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        mask = None if attends_BL is None else attends_BL[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return mixed.transpose(1, 2).reshape(batch, length, width)
+
+
+class Stack(nn.Module):
+    """Blocks in a row with a last normalisation."""
+
+    def __init__(self, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x_BLD: Tensor, attends_BL: Tensor | None = None) -> Tensor:
+        """Return tokens of the same shape."""
+        for block in self.blocks:
+            x_BLD = block(x_BLD, attends_BL)
+        return self.norm(x_BLD)
+
+
+def line_positions(length: int, width: int) -> Tensor:
+    """Return fixed sine-cosine positions, float32 [length, width].
+
+    Source: Vaswani et al. 2017, section 3.5.
+    """
+    frequency = torch.exp(torch.arange(width // 2) * (-math.log(10_000.0) / (width // 2)))
+    angle = torch.arange(length)[:, None] * frequency[None, :]
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+def grid_positions(side: int, width: int) -> Tensor:
+    """Return fixed positions of a square grid, row by row: float32 [side * side, width].
+
+    Source: He et al. 2021 (MAE), appendix: half of the channels code the row, half the column.
+    """
+    line = line_positions(side, width // 2)
+    rows = line[:, None, :].expand(side, side, width // 2)
+    columns = line[None, :, :].expand(side, side, width // 2)
+    return torch.cat([rows, columns], dim=2).reshape(side * side, width)
+
+
+def patchify(images_BCHW: Tensor, patch_px: int) -> Tensor:
+    """Cut pictures into square patches: [B, N, P] with P = 3 * patch_px**2, row by row."""
+    batch, channels, height, width = images_BCHW.shape
+    rows, columns = height // patch_px, width // patch_px
+    grid = images_BCHW.reshape(batch, channels, rows, patch_px, columns, patch_px)
+    return grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, -1)
+
+
+def unpatchify(patches_BNP: Tensor, patch_px: int) -> Tensor:
+    """Put the patches of square pictures together again: the inverse of ``patchify``."""
+    batch, patches, _ = patches_BNP.shape
+    side = math.isqrt(patches)
+    grid = patches_BNP.reshape(batch, side, side, 3, patch_px, patch_px)
+    return grid.permute(0, 3, 1, 4, 2, 5).reshape(batch, 3, side * patch_px, side * patch_px)

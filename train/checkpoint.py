@@ -1,0 +1,167 @@
+"""A run on disk: one file holds weights, optimiser and position, so that a kill leaves it whole."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from breadth.loaders.errors import Failed, PoolError, Refused
+from breadth.loaders.tokenize import encode, load_tokenizer
+
+from .model import Model, build_model
+from .recipe import SIZES, TrainRecipe
+from .run_folder import read_config
+
+CHECKPOINT = "checkpoint.safetensors"
+EMBED_PAIRS = 256  # at a time: bounds memory; results do not depend on it within rounding
+
+
+def save_checkpoint(
+    out: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any]
+) -> None:
+    """Replace the run's checkpoint; ``state`` is JSON: the step and the stream's position.
+
+    Raises Failed where the disk does not take it; the checkpoint before then stays.
+    """
+    tensors = {f"model.{name}": p.detach().cpu() for name, p in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimiser.state[parameter].items():
+            tensors[f"optimiser.{key}.{name}"] = value.detach().cpu()
+    temporary = out / (CHECKPOINT + ".tmp")
+    try:
+        save_file(
+            {k: v.contiguous() for k, v in tensors.items()},
+            temporary,
+            metadata={"state": json.dumps(state, sort_keys=True)},
+        )
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(out / CHECKPOINT)
+    except (OSError, SafetensorError) as error:
+        raise Failed(
+            f"cannot write {out / CHECKPOINT} ({error}); the checkpoint before is kept:"
+            " make room and run the same command again"
+        ) from error
+
+
+def read_checkpoint(out: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return a checkpoint's tensors and state, or None where the run has none yet."""
+    path = out / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, json.loads(file.metadata()["state"])
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise PoolError(f"{path} is damaged ({error}); delete it to begin again") from error
+
+
+def restore_training(
+    tensors: dict[str, Tensor], model: nn.Module, optimiser: torch.optim.Optimizer
+) -> None:
+    """Give model and optimiser what a checkpoint holds, bit for bit."""
+    restore_weights(tensors, model)
+    for name, parameter in model.named_parameters():
+        saved = {
+            key: tensors[f"optimiser.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
+        }
+        # A fused AdamW keeps its step count where the parameter is.
+        optimiser.state[parameter] = {k: v.to(parameter.device) for k, v in saved.items()}
+
+
+def restore_weights(tensors: dict[str, Tensor], model: nn.Module) -> None:
+    """Copy the saved weights into the model; raises PoolError where they are another model's."""
+    for name, parameter in model.named_parameters():
+        saved = tensors.get(f"model.{name}")
+        if saved is None or saved.shape != parameter.shape:
+            raise PoolError(f"the checkpoint does not fit its config.json: {name}")
+        parameter.data.copy_(saved)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model with what it takes to use it."""
+
+    path: Path
+    model: Model
+    recipe: TrainRecipe
+    tokenizer: Tokenizer
+    step: int
+    device: torch.device
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of recipe, tokenizer and weights: equal digests embed alike."""
+        digest = sha256(json.dumps(self.recipe.to_json(), sort_keys=True).encode())
+        digest.update(self.tokenizer.to_str().encode())
+        for name, parameter in sorted(self.model.named_parameters()):
+            digest.update(name.encode() + parameter.detach().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def has_joint_space(self) -> bool:
+        """Tell whether pictures and captions can be compared: only InfoNCE makes them so."""
+        return "image" in self.model.views
+
+    def embed_pictures(self, images_BCHW: np.ndarray) -> np.ndarray:
+        """Embed uint8 pictures [n, 3, H, W] of the recipe's size: float32 [n, E] of norm 1."""
+        self.require_joint_space()
+        return self.in_chunks(
+            images_BCHW, lambda x: self.model.embed_patches(self.model.patches(x))
+        )
+
+    def embed_captions(self, captions: Sequence[str]) -> np.ndarray:
+        """Embed captions: float32 [n, E] of norm 1."""
+        self.require_joint_space()
+        tokens = encode(self.tokenizer, list(captions), self.recipe.context_length)
+        return self.in_chunks(np.asarray(tokens), self.model.embed_tokens)
+
+    def features(self, images_BCHW: np.ndarray) -> np.ndarray:
+        """Pool uint8 pictures [n, 3, H, W] before any projection: float32 [n, D]."""
+        if not hasattr(self.model, "image"):
+            raise Refused(f"{self.path} was trained on captions alone; it sees no pictures")
+        return self.in_chunks(images_BCHW, lambda x: self.model.features(self.model.patches(x)))
+
+    def require_joint_space(self) -> None:
+        """Refuse to compare pictures and captions that were never brought together."""
+        if not self.has_joint_space:
+            raise Refused(
+                f"{self.path} was trained without InfoNCE: pictures and captions share no space,"
+                " so it has no zero-shot, retrieval or clip score; use a clip or maeclip run"
+            )
+
+    @torch.inference_mode()
+    def in_chunks(self, rows: np.ndarray, embed: Callable[[Tensor], Tensor]) -> np.ndarray:
+        """Apply ``embed`` to a few rows at a time."""
+        chunks = torch.from_numpy(np.ascontiguousarray(rows)).split(EMBED_PAIRS)
+        parts = [embed(chunk.to(self.device)).float().cpu() for chunk in chunks if len(chunk)]
+        if not parts:
+            return np.zeros((0, SIZES[self.recipe.size].embedding), np.float32)
+        return torch.cat(parts).numpy()
+
+
+def load_run(path: str | Path, device: str = "cpu") -> Run:
+    """Open a run for use; raises PoolError where the folder holds none that has learnt anything."""
+    path = Path(path)
+    recipe = TrainRecipe.from_options(read_config(path)["recipe"])
+    saved = read_checkpoint(path)
+    if saved is None:
+        raise PoolError(f"{path} has no checkpoint yet; train it first")
+    tensors, state = saved
+    tokenizer = load_tokenizer(path / "tokenizer.json")
+    model = build_model(recipe, tokenizer.get_vocab_size())
+    restore_weights(tensors, model)
+    place = torch.device(device)
+    return Run(path, model.to(place).eval(), recipe, tokenizer, state["step"], place)

@@ -1,0 +1,53 @@
+"""What labels.json says: which columns are classes, and how to put them in words."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from breadth.loaders.errors import PoolError
+from breadth.loaders.whole_file import replaced
+
+
+@dataclass(frozen=True)
+class Task:
+    """One column of labels, its classes, and the templates that make captions of them."""
+
+    name: str
+    column: str
+    classes: tuple[str, ...]
+    templates: tuple[str, ...]
+
+
+def read_tasks(folder: Path) -> tuple[Task, ...]:
+    """Read the tasks of a data folder; none where it has no labels.json.
+
+    Raises PoolError where the file is not what it should be.
+    """
+    path = folder / "labels.json"
+    if not path.exists():
+        return ()
+    try:
+        tasks = json.loads(path.read_text("utf-8"))["tasks"]
+        return tuple(_task(name, entry) for name, entry in sorted(tasks.items()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PoolError(
+            f"{path}: not a list of tasks ({error}); each needs column, classes and templates"
+        ) from error
+
+
+def write_tasks(folder: Path, tasks: Sequence[Task]) -> None:
+    """Write labels.json."""
+    rows = {task.name: {k: v for k, v in asdict(task).items() if k != "name"} for task in tasks}
+    text = json.dumps({"tasks": rows}, indent=1, sort_keys=True) + "\n"
+    with replaced(folder / "labels.json") as file:
+        file.write(text.encode())
+
+
+def _task(name: str, entry: dict) -> Task:
+    classes, templates = tuple(entry["classes"]), tuple(entry["templates"])
+    if len(set(classes)) < max(2, len(classes)) or not templates:
+        raise ValueError(f"{name}: two or more different classes and one template at least")
+    if not all("{}" in template for template in templates):
+        raise ValueError(f"{name}: a template needs {{}} where the class goes")
+    return Task(name, entry["column"], classes, templates)

@@ -1,0 +1,122 @@
+"""What lies in a run's folder besides its checkpoint: config.json and metrics.jsonl."""
+
+import json
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from breadth.loaders.errors import OutputError, PoolError
+from breadth.loaders.whole_file import replaced
+
+from .recipe import TrainRecipe
+
+LIBRARIES = ("numpy", "pillow", "opencv-python-headless", "safetensors", "tokenizers", "torch")
+
+
+def code_version() -> dict[str, str]:
+    """Return the package's version and a digest of the code that decides what a run becomes."""
+    digest = sha256()
+    for folder in ("breadth.loaders", "breadth.train"):
+        sources = [f for f in files(folder).iterdir() if f.name.endswith(".py")]
+        for source in sorted(sources, key=lambda f: f.name):
+            digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return {"version": version("breadth"), "digest": digest.hexdigest()[:16]}
+
+
+def subset_digest(uids: Iterable[str] | None) -> str | None:
+    """Return a digest of a set of uids, whatever their order; None stands for all pairs."""
+    if uids is None:
+        return None
+    return sha256("\n".join(sorted(set(uids))).encode()).hexdigest()
+
+
+def describe_run(
+    recipe: TrainRecipe, data: Mapping[str, Any], subset: Iterable[str] | None
+) -> dict[str, Any]:
+    """Return what config.json holds; ``data`` is the digest and number of pairs."""
+    return {
+        "format": 1,
+        "recipe": recipe.to_json(),
+        "data": {**data, "subset": subset_digest(subset)},
+        "code": code_version(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def check_folder(out: Path, config: Mapping[str, Any]) -> None:
+    """Make sure that ``out`` can hold the run that ``config`` describes.
+
+    Raises OutputError where it holds a run of another recipe or other data, or something else.
+    """
+    if not (out / "config.json").is_file():
+        if out.is_file() or (out.is_dir() and any(out.iterdir())):
+            raise OutputError(f"{out} is not empty and holds no run; name another folder")
+        return
+    found = read_config(out)
+    for part in ("recipe", "data"):
+        if found.get(part) != config[part]:
+            raise OutputError(
+                f"{out} holds a run of other {part} ({difference(found.get(part), config[part])});"
+                " name another folder"
+            )
+
+
+def begin_folder(out: Path, config: Mapping[str, Any]) -> None:
+    """Make the run's folder, or leave as it is the one that was begun."""
+    if not (out / "config.json").is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "config.json", config)
+
+
+def difference(found: Any, wanted: Mapping[str, Any]) -> str:
+    """Name the first thing in which two descriptions differ."""
+    found = found if isinstance(found, dict) else {}
+    for key in sorted(found.keys() | wanted.keys()):
+        if found.get(key) != wanted.get(key):
+            return f"{key}: {short(found.get(key))} there, {short(wanted.get(key))} here"
+    return "unreadable"
+
+
+def short(value: Any) -> str:
+    """Return a value in at most 40 characters."""
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a run's config.json; raises PoolError where the folder holds no run."""
+    try:
+        return json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PoolError(f"{path} is not a run: it has no config.json") from None
+    except json.JSONDecodeError as error:
+        raise PoolError(f"{path}/config.json is damaged: {error}") from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    with replaced(path) as file:
+        file.write((json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def read_metrics(out: Path, up_to: int | None = None) -> list[dict[str, Any]]:
+    """Read the metrics up to a step; a line that a kill cut in half ends them."""
+    path, rows = out / "metrics.jsonl", []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        if up_to is None or row["step"] <= up_to:
+            rows.append(row)
+    return rows
+
+
+def cut_metrics(out: Path, step: int) -> None:
+    """Forget the metrics after ``step``, from where the run goes on."""
+    rows = read_metrics(out, step)
+    with replaced(out / "metrics.jsonl") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows).encode())

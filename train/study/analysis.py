@@ -1,0 +1,152 @@
+"""Compare each objective with the baseline, draw by draw, and put it in a table.
+
+Only raw paired differences and their spread: no mean gain, no star, no ranking. With as few draws
+as a pilot has, those would be read as results.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from breadth.train.evaluate.score import errors_above
+
+from .design import Study
+from .statistics import ERRORS_ABOVE_FLOOR, MOST_DRAWS, Spread, draws_needed, spread
+
+Rows = Mapping[tuple[str, int, str], Mapping[str, Any]]
+"""One row for each finished (world, seed, objective)."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One objective against the baseline in one world by one metric; in points (0 to 100)."""
+
+    metric: str
+    world: str
+    objective: str
+    floors: tuple[float, ...]  # what guessing or always one answer gives, by seed
+    baseline: tuple[float, ...]
+    differences: tuple[float, ...]
+    standard_errors: tuple[float, ...]  # of the baseline, from the number of test pairs
+    errors_above: float  # of the weakest baseline run
+    spread: Spread | None
+    draws: tuple[int, int, int] | None  # at the interval's low end, the estimate, the high end
+    refusal: str  # why there is no estimate of draws
+
+
+def compare(study: Study, rows: Rows) -> list[Comparison]:
+    """Make every comparison of which at least one pair of runs is finished."""
+    baseline = study.objectives[0]
+    found = []
+    for metric in study.metrics:
+        for world in study.worlds:
+            for objective in study.objectives[1:]:
+                runs = [
+                    (rows[world, seed, baseline], rows[world, seed, objective])
+                    for seed in study.seeds
+                    if (world, seed, baseline) in rows and (world, seed, objective) in rows
+                ]
+                pairs = [
+                    (lookup(a["scores"], metric), lookup(b["scores"], metric)) for a, b in runs
+                ]
+                whole = [(a, b) for a, b in pairs if a is not None and b is not None]
+                if whole:
+                    found.append(_comparison((metric, world, objective), study, whole))
+    return found
+
+
+def lookup(scores: Mapping[str, Any], metric: str) -> Mapping[str, Any] | None:
+    """Return the score at a dotted path such as ``probe.shape``; None where a run has none."""
+    found: Any = scores
+    for part in metric.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) and "value" in found else None
+
+
+def _comparison(
+    where: tuple[str, str, str],
+    study: Study,
+    pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+) -> Comparison:
+    floors = [max(a["chance"], a.get("majority", 0)) for a, _ in pairs]
+    above = min(
+        errors_above(a["value"], a["n"], f) for (a, _), f in zip(pairs, floors, strict=True)
+    )
+    differences = tuple(100 * (b["value"] - a["value"]) for a, b in pairs)
+    known = spread(differences)
+    refusal = ""
+    if above < ERRORS_ABOVE_FLOOR:
+        refusal = (
+            f"refused: a {study.objectives[0]} run is only {above:.1f} standard errors above "
+            f"guessing ({ERRORS_ABOVE_FLOOR} needed)"
+        )
+    elif known is None:
+        refusal = "one draw has no spread"
+    draws = None
+    if known is not None and not refusal:
+        low, middle, high = (
+            draws_needed(sd, study.effect_points) for sd in (known.low, known.sd, known.high)
+        )
+        draws = (low, middle, high)
+    return Comparison(
+        *where,
+        floors=tuple(100 * f for f in floors),
+        baseline=tuple(100 * a["value"] for a, _ in pairs),
+        differences=differences,
+        standard_errors=tuple(100 * a["standard_error"] for a, _ in pairs),
+        errors_above=above,
+        spread=known,
+        draws=draws,
+        refusal=refusal,
+    )
+
+
+def comparison_table(study: Study, comparisons: Sequence[Comparison]) -> str:
+    """Write the comparisons as a Markdown table."""
+    first = study.objectives[0]
+    header = [
+        "metric",
+        "world",
+        "guessing",
+        f"{first} (standard error)",
+        "paired differences",
+        "their sd [95 %]",
+        f"draws for {study.effect_points:g} point [95 %]",
+    ]
+    return markdown(header, [_cells(c, first) for c in comparisons])
+
+
+def _cells(c: Comparison, first: str) -> list[str]:
+    scores = zip(c.baseline, c.standard_errors, strict=True)
+    sd = "-"
+    if c.spread is not None:
+        sd = f"{c.spread.sd:.2f} [{c.spread.low:.2f}, {c.spread.high:.2f}]"
+    draws = c.refusal
+    if c.draws is not None:
+        low, middle, high = (_count(n) for n in c.draws)
+        draws = f"{middle} [{low}, {high}]"
+    return [
+        c.metric,
+        c.world,
+        ", ".join(dict.fromkeys(f"{floor:.1f}" for floor in c.floors)),
+        ", ".join(f"{value:.1f} ({error:.1f})" for value, error in scores),
+        f"{c.objective} - {first}: " + ", ".join(f"{d:+.2f}" for d in c.differences),
+        sd,
+        draws,
+    ]
+
+
+def _count(draws: int) -> str:
+    return f"over {MOST_DRAWS}" if draws >= MOST_DRAWS else str(draws)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table whose columns also line up in a terminal."""
+    table = [list(header), *map(list, rows)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in table
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
