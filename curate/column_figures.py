@@ -78,8 +78,10 @@ class Categories:
 
     @property
     def is_free_text(self) -> bool:
-        """Whether the column has too many values to be called categories."""
-        return len(self.kept.keys() | self.dropped.keys()) > MOST_CATEGORIES
+        """Whether the column has too many values, or too few repeats, to be categories."""
+        distinct = len(self.kept.keys() | self.dropped.keys())
+        values = self.kept.total() + self.dropped.total()
+        return distinct > MOST_CATEGORIES or distinct > max(20, values / 4)
 
     def figures(self) -> list[dict[str, Any]]:
         """Return value, kept and dropped, the most frequent value first."""
@@ -139,7 +141,7 @@ def column_categories(files: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
     for table in _read(files, names):
         for name in list(counts):
             counts[name].add(table[name].to_pylist(), _kept(table))
-            if counts[name].is_free_text:
+            if counts[name].is_free_text:  # at once, so that a part's values are the most held
                 del counts[name]
     return {name: figures for name in counts if (figures := counts[name].figures())}
 
@@ -186,10 +188,12 @@ def _spread(files: Sequence[Path], most: int) -> list[Path]:
 def _empty(sample: np.ndarray, whole: bool) -> Histogram:
     sample = sample[np.isfinite(sample)]
     low, high = np.quantile(sample, [0.005, 0.995]) if len(sample) else (0.0, 1.0)
-    if whole and high - low < BINS:
-        edges = np.arange(np.floor(low), np.floor(high) + 2)
-    elif low > 0 and high / low > LOG_RATIO:
+    if low > 0 and high / low > LOG_RATIO:
         edges = np.geomspace(low, high, BINS + 1)
+    elif whole:  # bins of equally many whole numbers, else some would hold one more
+        low, high = np.floor(low), np.floor(high)
+        step = max(1.0, np.ceil((high - low + 1) / BINS))
+        edges = np.arange(low, high + step + 1, step)
     else:
         edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
     zeros = np.zeros(len(edges) - 1, dtype=np.int64)

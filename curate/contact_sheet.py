@@ -42,14 +42,15 @@ def is_withheld(group: Group) -> bool:
     return any(WITHHELD.search(word) for word in group)
 
 
-def contact_sheets(folder: Path, files: Sequence[Path]) -> dict[Group, list[Cell]]:
+def contact_sheets(folder: Path, files: Sequence[Path], seed: int) -> dict[Group, list[Cell]]:
     """Return some pairs of each group with their thumbnails, withheld groups left out.
 
     Pairs that have a thumbnail come first, then the most distant from their witness (where a
-    wrong match would show), then by hash of uid. ``files`` is the ledger of the build ``folder``.
+    wrong match would show), then by hash of uid and the build's seed, as thumbnails are drawn.
+    ``files`` is the ledger of the build ``folder``.
     Cost: reads captions and verdicts twice and lists every thumbnail tar.
     """
-    chosen = _choose(folder, files)
+    chosen = _choose(folder, files, seed)
     wanted = {uid for cells in chosen.values() for cell in cells for uid in _uids(cell)}
     found, withheld = _look_up(files, wanted)
     pictures = _thumbnails(folder, found.values(), withheld)
@@ -59,7 +60,7 @@ def contact_sheets(folder: Path, files: Sequence[Path]) -> dict[Group, list[Cell
     }
 
 
-def _choose(folder: Path, files: Sequence[Path]) -> dict[Group, list[Cell]]:
+def _choose(folder: Path, files: Sequence[Path], seed: int) -> dict[Group, list[Cell]]:
     best: dict[Group, list[tuple[Any, Cell]]] = {}
     for file in files:
         pictured = set(_names(folder, file.stem))
@@ -67,7 +68,7 @@ def _choose(folder: Path, files: Sequence[Path]) -> dict[Group, list[Cell]]:
         for row in _rows(file):
             group = _group(row)
             if not is_withheld(group):
-                ranked = (_rank(row, row["uid"] in pictured), _cell(row, file.stem))
+                ranked = (_rank(row, row["uid"] in pictured, seed), _cell(row, file.stem))
                 fresh.setdefault(group, []).append(ranked)
         for group, ranked_cells in fresh.items():
             most = KEPT_CELLS if group == KEPT else CELLS
@@ -76,13 +77,11 @@ def _choose(folder: Path, files: Sequence[Path]) -> dict[Group, list[Cell]]:
     return {group: [cell for _, cell in ranked] for group, ranked in best.items()}
 
 
-def _rank(row: dict[str, Any], has_picture: bool) -> tuple[bool, float, bytes]:
+def _rank(row: dict[str, Any], has_picture: bool, seed: int) -> tuple[bool, float, bytes]:
     distance = row.get("distance")
-    return (
-        not has_picture,
-        0.0 if distance is None else -distance,
-        blake2b(row["uid"].encode(), digest_size=8, key=b"contact sheet").digest(),
-    )
+    # the hash by which thumbnails are drawn: by another, witnesses would crowd the kept pairs
+    draw = blake2b(f"{seed}/{row['uid']}".encode(), digest_size=8).digest()
+    return not has_picture, 0.0 if distance is None else -distance, draw
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

@@ -20,10 +20,17 @@ class Embedder(Protocol):
     fingerprint of every stage that reads an embedding.
     """
 
-    name: str
-    digest: str
-    width: int
-    embeds_captions: bool
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+
+    @property
+    def width(self) -> int: ...  # noqa: D102
+
+    @property
+    def embeds_captions(self) -> bool: ...  # noqa: D102
 
     def pictures(self, encoded: Sequence[bytes]) -> np.ndarray:
         """Embed encoded pictures: float32 [n, width], rows of norm 1 (zero where undecodable)."""

@@ -29,6 +29,11 @@ def _bar(x: int, below: int, count: int, tallest: int, kind: str) -> Markup:
     )
 
 
+def breakable(name: str) -> Markup:
+    """Let a long name break after its underscores."""
+    return Markup("_<wbr>").join(name.split("_"))
+
+
 def is_log(edges: Sequence[float]) -> bool:
     """Say whether bin edges grow by a factor rather than a step."""
     first, last = edges[1] - edges[0], edges[-1] - edges[-2]

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from breadth.loaders.errors import Failed
 from breadth.loaders.whole_file import replaced
 
 from .legs import Leg
-from .part_view import PartView
 from .pool import INTERNAL
 from .stage import Annotator, Filter, Matcher, Selector, Stage
 from .verdicts import ALIVE, POOL, Verdicts
@@ -53,12 +53,24 @@ class LedgerTask:
 
 
 def ledger_columns(workspace: Workspace, legs: Sequence[Leg], part: int) -> pa.Table:
-    """Return every scalar column of a part: the candidates', then what each stage wrote."""
-    view = PartView(workspace, legs, part)
-    names = [c for c in view.candidates.column_names if c not in INTERNAL]
-    written = [(n, t) for leg in legs for stage in leg.stages for n, t in stage.writes.items()]
-    names += [n for n, t in written if n != "image" and not pa.types.is_nested(t)]
-    return pa.table({name: view.column(name) for name in dict.fromkeys(names)})
+    """Return every scalar column of a part: the candidates', then what each stage wrote.
+
+    A stage's column is filled for the pairs that reached it under these verdicts, whatever
+    earlier recipes on the same folder measured; the others keep what was there before it.
+    """
+    candidates = workspace.candidates(part)
+    dropped_by = Verdicts.read(workspace.verdict_file(legs[-1], part)).dropped_by
+    kept = [c for c in candidates.column_names if c not in INTERNAL]
+    columns = {name: candidates[name].combine_chunks() for name in kept}
+    for leg in legs:
+        for number, stage in enumerate(leg.stages, leg.first_stage + 1):
+            names = [n for n, t in stage.writes.items() if not pa.types.is_nested(t)]
+            measured = workspace.store(leg, part).columns(stage, len(candidates), names)
+            reached = pa.array((dropped_by == ALIVE) | (dropped_by >= number))
+            for name, values in measured.items():
+                before = columns.get(name, pa.nulls(len(values), values.type))
+                columns[name] = pc.if_else(reached, values, before.cast(values.type))
+    return pa.table(columns)
 
 
 def funnel(legs: Sequence[Leg], parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

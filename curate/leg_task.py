@@ -44,7 +44,7 @@ class LegTask:
     def _run(self) -> Verdicts:
         previous = self.legs[-2] if len(self.legs) > 1 else None
         verdicts = self.workspace.verdicts_before(self.leg, previous, self.part)
-        view = PartView(self.workspace, self.legs, self.part)
+        view = PartView(self.workspace, self.legs[:-1], self.part)
         measuring = Measuring(view, self.workspace, self.leg, self.part)
         for offset, stage in enumerate(self.leg.stages):
             number = self.leg.first_stage + offset + 1

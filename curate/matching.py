@@ -6,6 +6,7 @@ witness, and the answer depends on neither the order of rows nor parts.
 """
 
 from collections.abc import Iterator
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -14,17 +15,11 @@ import pyarrow.compute as pc
 
 from .stage import Matcher
 
-ROWS_AT_ONCE = 4096  # of one bucket in one call of edges: at most 8 million edges, 170 MB
+ROWS_AT_ONCE = 2048  # of one bucket in one call of edges: at most 2 million edges, 42 MB
 EDGES_AT_ONCE = 4_000_000  # above that the pairs are cut in two by rank; 100 MB
 
-DROPPED = pa.schema(
-    [
-        ("pair", pa.int64()),
-        ("witness", pa.int64()),
-        ("reason", pa.string()),
-        ("distance", pa.float32()),
-    ]
-)
+_COLUMNS = {"pair": pa.int64(), "witness": pa.int64()}
+DROPPED = pa.schema({**_COLUMNS, "reason": pa.string(), "distance": pa.float32()})
 
 
 class _Edges(NamedTuple):
@@ -129,12 +124,8 @@ def _over_capacity(keys: _Keys, capacity: int) -> _Edges:
 
 def _columns(edges: list[tuple[int, int, int, float]]) -> _Edges:
     left, right, kind, distance = zip(*edges, strict=True) if edges else ((), (), (), ())
-    return _Edges(
-        np.array(left, np.int64),
-        np.array(right, np.int64),
-        np.array(kind, np.int64),
-        np.array(distance, np.float32),
-    )
+    whole = (np.array(column, np.int64) for column in (left, right, kind))
+    return _Edges(*whole, np.array(distance, np.float32))
 
 
 def _too_alike(keys: _Keys, stage: Matcher) -> _Edges:
@@ -194,40 +185,46 @@ def _edges_across(
 
 
 def _asked(keys: _Keys, stage: Matcher, chosen: np.ndarray, border: int | None) -> Iterator[_Edges]:
-    """Ask the stage for the edges of each bucket, of large ones two slices at a time.
+    """Ask the stage for the edges of each bucket, of large ones a few rows at a time.
 
-    With a border, slices that lie wholly on one side of it are left out.
+    With a border only rows on different sides of it are sure to meet.
     """
     ranks, kinds = keys.rank[chosen], keys.kind[chosen]
     payload = keys.payload.take(pa.array(keys.rows[chosen])).combine_chunks()
     for start, end in keys.buckets(chosen):
-        for rows in _slices(start, end):
-            if border is not None and not ranks[rows[0]] < border <= ranks[rows[-1]]:
-                continue
-            if rows[-1] - rows[0] + 1 == len(rows):
-                bucket = payload.slice(rows[0], len(rows))
-            else:
-                bucket = payload.take(pa.array(rows))
+        if border is None:
+            meetings = _all_meet(start, end)
+        else:
+            middle = start + int(np.searchsorted(ranks[start:end], border))
+            meetings = _meet_across(start, middle, end)
+        for rows in meetings:
+            together = rows[-1] - rows[0] + 1 == len(rows)
+            bucket = payload.slice(rows[0], len(rows)) if together else payload.take(pa.array(rows))
             left, right, distance = stage.edges(bucket)
             if len(left):
-                yield _Edges(
-                    ranks[rows[left]],
-                    ranks[rows[right]],
-                    np.full(len(left), kinds[start], np.int64),
-                    np.asarray(distance, np.float32),
-                )
+                kind = np.full(len(left), kinds[start], np.int64)
+                yield _Edges(ranks[rows[left]], ranks[rows[right]], kind, distance)
 
 
-def _slices(start: int, end: int) -> Iterator[np.ndarray]:
-    """Yield sets of rows, each at most ROWS_AT_ONCE, such that every two rows meet in one."""
+def _parts(start: int, end: int, size: int) -> list[np.ndarray]:
+    return [np.arange(at, min(at + size, end)) for at in range(start, end, size)]
+
+
+def _all_meet(start: int, end: int) -> Iterator[np.ndarray]:
+    """Yield sets of rows such that every two rows are in one of them."""
     if end - start <= ROWS_AT_ONCE:
         yield np.arange(start, end)
         return
-    half = ROWS_AT_ONCE // 2
-    parts = [np.arange(at, min(at + half, end)) for at in range(start, end, half)]
-    for i, first in enumerate(parts):
-        for second in parts[i + 1 :]:
-            yield np.concatenate([first, second])
+    for first, second in combinations(_parts(start, end, ROWS_AT_ONCE // 2), 2):
+        yield np.concatenate([first, second])
+
+
+def _meet_across(start: int, middle: int, end: int) -> Iterator[np.ndarray]:
+    """Yield sets of rows such that every row before the middle meets every row after it."""
+    for early in _parts(start, middle, ROWS_AT_ONCE // 2):
+        # Late rows meet each other in vain: with few early ones, no more than a few at a time.
+        for late in _parts(middle, end, max(len(early), 128)):
+            yield np.concatenate([early, late])
 
 
 def _first_of_each(edges: _Edges, *same: np.ndarray) -> _Edges:

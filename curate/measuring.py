@@ -36,15 +36,30 @@ class Measuring:
 
     def measure(self, stage: Stage, alive: np.ndarray) -> None:
         """Measure the rows of ``alive`` that no earlier run has measured."""
-        if not stage.writes:
-            return
+        names = [name for name in stage.writes if name != "image"]
+        for name, values in self._store.columns(stage, self._view.rows, names).items():
+            self._view.put(name, values)
         todo = alive[~self._store.measured(stage, self._view.rows)[alive]]
-        if len(todo):
+        if stage.writes and len(todo):
             self._add(stage, todo)
 
     def measure_again(self, stage: Stage, rows: np.ndarray) -> None:
-        """Measure ``rows`` whatever was measured: their picture is gone from disk."""
+        """Measure ``rows`` once more: their pictures are gone from disk."""
+        names = [name for name in stage.writes if name != "image"]
+        before = self._store.columns(stage, self._view.rows, names)
+        for name, values in before.items():
+            self._view.put(name, values)
         self._add(stage, rows)
+        if "sha256" in before:
+            take = pa.array(rows)
+            same = pc.equal(
+                pc.take(before["sha256"], take), pc.take(self._view.column("sha256"), take)
+            )
+            if not pc.all(pc.fill_null(same, True)).as_py():
+                raise Failed(
+                    "a picture is no longer what was measured: build in a new folder, or keep "
+                    "every fetched picture with [output] keep_staged = true"
+                )
 
     def _add(self, stage: Stage, rows: np.ndarray) -> None:
         self._fetch_missing(stage, rows)
@@ -54,15 +69,14 @@ class Measuring:
             self._write_pictures(attempt, rows, measured.pop("image"))
         self._files.append(attempt.write_columns(stage.name, rows, measured))
         for name, values in measured.items():
-            before = self._store.columns(stage, self._view.rows, [name])[name]
-            self._view.put(name, _overlay(before, rows, values))
+            self._view.put(name, _overlay(self._view.column(name), rows, values))
 
     def _fetch_missing(self, stage: Stage, rows: np.ndarray) -> None:
         """Fetch again the pictures that an earlier run has freed and this stage needs."""
         if "image" in stage.reads:
             missing = self._view.pictures.missing(rows)
             if len(missing):
-                refetch(self._workspace, self._view.legs[:-1], self._part, missing)
+                refetch(self._workspace, self._view.legs, self._part, missing)
                 self._view.close()
 
     def _annotate(self, stage: Stage, rows: np.ndarray) -> dict[str, pa.Array]:
@@ -108,15 +122,14 @@ def refetch(workspace: Workspace, legs: Sequence[Leg], part: int, rows: np.ndarr
     leg = next((leg for leg in legs if leg.writes_pictures), None)
     if leg is None:
         raise Failed("a picture of the input shards is gone: put the shards back")
-    upto = tuple(legs[: leg.number + 1])
-    view = PartView(workspace, upto, part)
+    view = PartView(workspace, legs[: leg.number], part)
     measuring = Measuring(view, workspace, leg, part)
     for stage in leg.stages:
         if "image" in stage.writes:
             measuring.measure_again(stage, rows)
     measuring.commit({})
     view.close()
-    pictures = Pictures(workspace.out, part, view.candidates, tuple(x.folder for x in upto))
+    pictures = Pictures(workspace.out, part, view.candidates, (leg.folder,))
     gone = pictures.missing(rows)
     if len(gone):
         uid = view.candidates["uid"][int(gone[0])].as_py()

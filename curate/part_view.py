@@ -13,7 +13,7 @@ from .workspace import Workspace
 
 
 class PartView:
-    """A part's columns as the stages of a leg see them: candidates, then each leg's measures."""
+    """A part's candidates, what ``legs`` measured of them, and what a running leg puts on top."""
 
     def __init__(self, workspace: Workspace, legs: Sequence[Leg], part: int) -> None:
         self.candidates = workspace.candidates(part)
@@ -23,7 +23,7 @@ class PartView:
         self._pictures: Pictures | None = None
 
     def column(self, name: str) -> pa.Array:
-        """Return one column over all rows; the last stage that writes it wins."""
+        """Return one column over all rows, as the last stage that writes it left it."""
         if name not in self._columns:
             self._columns[name] = self._load(name)
         return self._columns[name]
@@ -37,7 +37,7 @@ class PartView:
         return self.candidates[name].combine_chunks()
 
     def put(self, name: str, values: pa.Array) -> None:
-        """Replace a column by one that a stage of the running leg has completed."""
+        """Replace a column by what a stage of the running leg has measured."""
         self._columns[name] = values
 
     def table(self, stage: Stage, rows: np.ndarray, *, pictures: bool) -> pa.Table:
@@ -53,9 +53,9 @@ class PartView:
 
     @property
     def pictures(self) -> Pictures:
-        """Return the pictures as the legs before the running one left them."""
+        """Return the pictures as ``legs`` left them."""
         if self._pictures is None:
-            stored = tuple(leg.folder for leg in self.legs[:-1] if leg.writes_pictures)
+            stored = tuple(leg.folder for leg in self.legs if leg.writes_pictures)
             out = self._workspace.out
             self._pictures = Pictures(out, self._part, self.candidates, stored)
         return self._pictures

@@ -1,4 +1,4 @@
-"""What a picture looks like, small: its decoded pixels, a 64-bit DCT hash and its quarters' colours."""
+"""What a picture looks like: its decoded pixels, a 64-bit DCT hash and four mean colours."""
 
 import io
 from typing import NamedTuple

@@ -17,7 +17,7 @@ from .column_figures import column_categories, column_histograms, ledger_account
 from .contact_sheet import KEPT, Cell, Group, contact_sheets, is_withheld
 from .diversity import compare_diversity
 from .embedder import open_embedder
-from .figures import histogram_svg, is_log, number, percent
+from .figures import breakable, histogram_svg, is_log, number, percent
 
 FORMAT = 1
 TEMPLATES = Path(__file__).parent / "templates"
@@ -98,7 +98,7 @@ def _gather(folder: Path, name: str) -> _Set:
         "columns": column_histograms(columns),
         "categories": column_categories(columns),
     }
-    return _Set(folder, manifest, figures, contact_sheets(folder, ledger))
+    return _Set(folder, manifest, figures, contact_sheets(folder, ledger, manifest.seed))
 
 
 def _read_manifest(folder: Path) -> Manifest:
@@ -169,7 +169,12 @@ def _render(sets: Sequence[_Set], content: dict[str, Any]) -> str:
         lstrip_blocks=True,
         extensions=["jinja2.ext.do"],
     )
-    environment.filters |= {"number": number, "jpeg": _data_url, "is_log": is_log}
+    environment.filters |= {
+        "number": number,
+        "jpeg": _data_url,
+        "is_log": is_log,
+        "breakable": breakable,
+    }
     environment.globals |= {"percent": percent, "histogram": histogram_svg}
     environment.tests |= {"withheld": is_withheld}
     pages = [

@@ -117,7 +117,7 @@ class Folder:
         return values if isinstance(values, pa.Array) else pa.concat_arrays(values.chunks)
 
     def table(self, names: Sequence[str] | None = None) -> pa.Table:
-        """Return the columns of every row, or those of ``names`` that some shard has.
+        """Return ``uid`` and the other columns of every row, or those of ``names`` that there are.
 
         A pair whose shard lacks a column has null there. Raises and costs as ``column`` does.
         """
@@ -130,15 +130,14 @@ class Folder:
         ``_shard`` is the path of its tar and ``_row`` its row in that tar's index. Columns named in
         ``without`` are left out.
         """
-        table = self.table().drop_columns("uid") if "uid" in self.column_names else self.table()
+        table = self.table()
         table = table.drop_columns([name for name in without if name in table.column_names])
         if "caption" not in table.column_names:
             captions = [self.caption(row) for row in range(len(self))]
             table = table.append_column("caption", pa.array(captions, pa.string()))
         paths = [str(self.shards[number]) for number in self.shard_of]
         table = table.append_column("_shard", pa.array(paths, pa.string()))
-        table = table.append_column("_row", pa.array(self._offsets["shard_row"]))
-        return table.add_column(0, "uid", self.index["uid"])
+        return table.append_column("_row", pa.array(self._offsets["shard_row"]))
 
     def rows_of(self, uids: Iterable[str] | pa.Array) -> np.ndarray:
         """Return the rows whose uid is among ``uids``, in order; unknown uids have no row."""
@@ -166,21 +165,32 @@ class Folder:
 
     def _shard_table(self, number: int, names: Sequence[str] | None) -> pa.Table:
         rows = np.flatnonzero(self.shard_of == number)
+        index = self.index.take(pa.array(rows))
         beside = self.shards[number].with_suffix(".parquet")
-        if not beside.is_file():
-            described = [self.columns(int(row)) for row in rows]
-            wanted = names or sorted(set().union(*described))
-            found = [name for name in wanted if any(name in columns for columns in described)]
-            return pa.table({name: [c.get(name) for c in described] for name in found})
-        present = pq.read_schema(beside).names
-        wanted = [name for name in names or present if name in present]
-        # img2dataset's parquet has a row for failures too, and is joined by key.
-        for link in (link for link in ("uid", "key") if link in present):
-            table = pq.read_table(beside, columns=list(dict.fromkeys([*wanted, link])))
-            places = pc.index_in(self.index[link].take(pa.array(rows)), table[link])
-            if not places.null_count:
-                return table.take(places).select(wanted)
-        raise ShardError(f"{beside} describes other pairs than its shard: delete or rebuild it")
+        if beside.is_file():
+            table = _joined(index, beside, names)
+        else:
+            table = _from_json([self.columns(int(row)) for row in rows], names)
+        return pa.table({"uid": index["uid"]} | {name: table[name] for name in table.column_names})
+
+
+def _joined(index: pa.Table, parquet: Path, names: Sequence[str] | None) -> pa.Table:
+    """Return the rows of a parquet that belong to the pairs of an index, without ``uid``."""
+    present = pq.read_schema(parquet).names
+    wanted = [name for name in names or present if name in present and name != "uid"]
+    # img2dataset's parquet has a row for failures too, and is joined by key.
+    for link in (link for link in ("uid", "key") if link in present):
+        table = pq.read_table(parquet, columns=list(dict.fromkeys([*wanted, link])))
+        places = pc.index_in(index[link], table[link])
+        if not places.null_count:
+            return table.take(places).select(wanted)
+    raise ShardError(f"{parquet} describes other pairs than its shard: delete or rebuild it")
+
+
+def _from_json(described: list[dict[str, Any]], names: Sequence[str] | None) -> pa.Table:
+    present: set[str] = set().union(*described) - {"uid"}
+    wanted = [name for name in names or sorted(present) if name in present]
+    return pa.table({name: [columns.get(name) for columns in described] for name in wanted})
 
 
 def open_folder(path: Path, index_dir: Path | None = None) -> Folder:
@@ -190,6 +200,8 @@ def open_folder(path: Path, index_dir: Path | None = None) -> Folder:
     shard. Cost: reads every index; a tar without one is walked.
     """
     shards = find_shards(path)
+    if not shards:
+        raise PoolError(f"{path} holds no pair, its manifest says: choose another folder")
     indexes = [read_index(shard, index_dir or path) for shard in shards]
     if (path / MANIFEST_NAME).is_file():
         folder = _checked(path, Manifest.read(path), shards, indexes)

@@ -46,7 +46,7 @@ def walk(path: Path, tar: mmap.mmap) -> Iterator[Member]:
     while not _is_end(path, tar, position):
         header = tar[position : position + BLOCK]
         _check_sum(path, header, position)
-        length = int(extended.get("size", _number(header[124:136])))
+        length = _length(path, header, extended, position)
         begin, kind = position + BLOCK, header[156:157]
         if begin + length > len(tar):
             raise _cut(path, len(tar))
@@ -80,9 +80,24 @@ def _check_sum(path: Path, header: bytes, position: int) -> None:
         raise ShardError(f"shard {path} is compressed: decompress it first (gunzip)")
     found = sum(header) - sum(header[148:156]) + 8 * ord(" ")
     if found != _number(header[148:156]):
-        raise ShardError(
-            f"shard {path} has a damaged header at byte {position}: build or fetch it again"
-        )
+        raise _damaged(path, position)
+
+
+def _length(path: Path, header: bytes, extended: dict[str, str], position: int) -> int:
+    """Return a member's length; a PAX header before it may give it, for lengths from 8 GiB."""
+    stated = extended.get("size")
+    if stated is not None and not stated.isdecimal():
+        raise _damaged(path, position)
+    length = _number(header[124:136]) if stated is None else int(stated)
+    if length < 0:
+        raise _damaged(path, position)
+    return length
+
+
+def _damaged(path: Path, position: int) -> ShardError:
+    return ShardError(
+        f"shard {path} has a damaged header at byte {position}: build or fetch it again"
+    )
 
 
 def _cut(path: Path, end: int) -> ShardError:

@@ -37,6 +37,7 @@ def encode(tokenizer: Tokenizer, captions: Sequence[str], context_length: int) -
 
     A caption that is too long loses its end, never its EOS.
     """
+    tokenizer.encode_special_tokens = True  # "[MASK]" in a caption is text; JSON forgets this
     tokens = np.full((len(captions), context_length), PAD, dtype=np.int64)
     encodings = tokenizer.encode_batch(list(captions), add_special_tokens=False)
     for row, encoding in zip(tokens, encodings, strict=True):

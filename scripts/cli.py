@@ -76,3 +76,7 @@ def main(arguments: list[str] | None = None) -> Any:
 
 def _say(message: str) -> None:
     click.echo(f"error: {message}", err=True)
+
+
+if __name__ == "__main__":
+    main()

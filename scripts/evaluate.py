@@ -35,7 +35,7 @@ def evaluate(run: Path, data: Path, limit: int | None, as_json: bool) -> None:
 
 def scores_text(result: Mapping[str, Any]) -> str:
     """Write scores as a table of percentages, with what they mean and what is missing."""
-    from breadth.train.study.analysis import markdown
+    from breadth.train.study.tables import markdown
 
     rows = [_row(f"zero-shot {task}", score) for task, score in result["zero_shot"].items()]
     for way, scores in result["retrieval"].items():

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from breadth.loaders.folder import Folder
 
 SAMPLE_PAIRS = 5
@@ -21,15 +19,13 @@ SAMPLE_PAIRS = 5
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def inspect(folder: Path, verify: bool, as_json: bool) -> None:
     """Show counts, columns, recipe and some pairs of DIR: a build, or any WebDataset folder."""
-    from rich.console import Console
-
     found = inspect_folder(folder)
     if verify:
         found["verified"] = verify_folder(folder)
     if as_json:
         click.echo(json.dumps(found, indent=1, ensure_ascii=False, default=str))
     else:
-        _show(found, Console())
+        _show(folder, found)
 
 
 def inspect_folder(path: Path) -> dict[str, Any]:
@@ -109,16 +105,22 @@ def _sample(folder: "Folder", row: int) -> dict[str, Any]:
     }
 
 
-def _show(found: dict[str, Any], console: "Console") -> None:
+def _show(path: Path, found: dict[str, Any]) -> None:
+    from rich.console import Console
     from rich.markup import escape
 
+    from breadth.loaders.manifest import Manifest
+
+    from .funnel import show_funnel
+
+    console = Console()
     size = f"{found['bytes'] / 1e6:,.1f} MB"
     console.print(
         f"[bold]{escape(found['name'])}[/]: {found['pairs']:,} pairs in {found['shards']:,} "
         f"shards, {size}"
     )
     if found["funnel"]:
-        console.print(_funnel_table(found["funnel"]))
+        show_funnel(Manifest.read(path))
     columns = ", ".join(f"{name} {kind}" for name, kind in found["columns"].items())
     console.print(f"[bold]columns[/] {escape(columns)}")
     console.print(_sample_table(found["samples"]))
@@ -126,16 +128,6 @@ def _show(found: dict[str, Any], console: "Console") -> None:
         console.print(f"[bold]recipe[/]\n{escape(found['recipe'])}")
     for line in found.get("verified", ()):
         console.print(f"[green]✓[/] {line}")
-
-
-def _funnel_table(funnel: list[dict[str, Any]]) -> Any:
-    from rich.table import Table
-
-    table = Table("stage", "in", "kept", "dropped", box=None)
-    for entry in funnel:
-        dropped = ", ".join(f"{why} {n:,}" for why, n in entry["dropped"].items() if n)
-        table.add_row(entry["stage"], f"{entry['in']:,}", f"{entry['kept']:,}", dropped)
-    return table
 
 
 def _sample_table(samples: list[dict[str, Any]]) -> Any:

@@ -26,7 +26,7 @@ class Block(nn.Module):
     def forward(self, x_BLD: Tensor, attends_BL: Tensor | None) -> Tensor:
         """Return tokens of the same shape; where given, ``attends_BL`` False hides a key."""
         x_BLD = x_BLD + self.out(self.attend(self.attention_norm(x_BLD), attends_BL))
-        return x_BLD + self.down(F.gelu(self.up(self.mlp_norm(x_BLD)), approximate="tanh"))
+        return x_BLD + self.down(F.gelu(self.up(self.mlp_norm(x_BLD))))
 
     def attend(self, x_BLD: Tensor, attends_BL: Tensor | None) -> Tensor:
         """Mix tokens by scaled dot products, head by head."""

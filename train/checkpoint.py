@@ -20,7 +20,7 @@ from breadth.loaders.errors import Failed, PoolError, Refused
 from breadth.loaders.tokenize import encode, load_tokenizer
 
 from .model import Model, build_model
-from .recipe import SIZES, TrainRecipe
+from .recipe import TrainRecipe
 from .run_folder import read_config
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -146,10 +146,7 @@ class Run:
     def in_chunks(self, rows: np.ndarray, embed: Callable[[Tensor], Tensor]) -> np.ndarray:
         """Apply ``embed`` to a few rows at a time."""
         chunks = torch.from_numpy(np.ascontiguousarray(rows)).split(EMBED_PAIRS)
-        parts = [embed(chunk.to(self.device)).float().cpu() for chunk in chunks if len(chunk)]
-        if not parts:
-            return np.zeros((0, SIZES[self.recipe.size].embedding), np.float32)
-        return torch.cat(parts).numpy()
+        return torch.cat([embed(chunk.to(self.device)).float().cpu() for chunk in chunks]).numpy()
 
 
 def load_run(path: str | Path, device: str = "cpu") -> Run:

@@ -22,7 +22,14 @@ from .checkpoint import read_checkpoint, restore_training, save_checkpoint
 from .mask import Mask, hide_patches, hide_tokens
 from .model import Model, build_model
 from .recipe import TrainRecipe
-from .run_folder import begin_folder, check_folder, cut_metrics, describe_run, read_metrics
+from .run_folder import (
+    begin_folder,
+    check_folder,
+    cut_metrics,
+    describe_run,
+    hold_folder,
+    read_metrics,
+)
 from .schedule import MAX_LOGIT_SCALE, clip_gradients, learning_rate, make_optimiser
 from .seeds import generator
 from .terms import evaluate_terms
@@ -79,14 +86,15 @@ def train(
         state=saved[1]["stream"] if saved else None,
     )
     begin_folder(out, config)
-    save_tokenizer(tokenizer, out / "tokenizer.json")
-    trainee = make_trainee(recipe, tokenizer.get_vocab_size(), place)
-    if saved:
-        restore_training(saved[0], trainee.model, trainee.optimiser)
-        trainee.step = saved[1]["step"]
-    cut_metrics(out, trainee.step)
-    take_steps(trainee, stream, out, progress)
-    return read_metrics(out)[-1]
+    with hold_folder(out):
+        save_tokenizer(tokenizer, out / "tokenizer.json")
+        trainee = make_trainee(recipe, tokenizer.get_vocab_size(), place)
+        if saved:
+            restore_training(saved[0], trainee.model, trainee.optimiser)
+            trainee.step = saved[1]["step"]
+        cut_metrics(out, trainee.step)
+        take_steps(trainee, stream, out, progress)
+        return read_metrics(out)[-1]
 
 
 def open_device(name: str) -> torch.device:

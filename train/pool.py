@@ -22,15 +22,15 @@ def pool_tokens(tokens_BLD: Tensor, name: str) -> Tensor:
     ``max`` is the largest value of each channel, ``topk:K`` the mean of its K largest.
     Source: CLIPpy (Ranasinghe et al. 2022), maximum over patch tokens without the class token.
     """
+    if not is_pool(name):
+        raise ValueError(f"no pool is called {name!r}")
+    kind, _, count = name.partition(":")
     patches_BND = tokens_BLD[:, 1:]
-    match name.partition(":"):
-        case "cls", _, _:
-            return tokens_BLD[:, 0]
-        case "gap", _, _:
-            return patches_BND.mean(dim=1)
-        case "max", _, _:
-            return patches_BND.amax(dim=1)
-        case "topk", _, count:
-            k = min(int(count), patches_BND.shape[1])
-            return patches_BND.topk(k, dim=1).values.mean(dim=1)
-    raise ValueError(f"no pool is called {name!r}")
+    if kind == "cls":
+        return tokens_BLD[:, 0]
+    if kind == "gap":
+        return patches_BND.mean(dim=1)
+    if kind == "max":
+        return patches_BND.amax(dim=1)
+    k = min(int(count), patches_BND.shape[1])
+    return patches_BND.topk(k, dim=1).values.mean(dim=1)

@@ -1,7 +1,9 @@
 """What lies in a run's folder besides its checkpoint: config.json and metrics.jsonl."""
 
+import fcntl
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from importlib.metadata import version
 from importlib.resources import files
@@ -52,7 +54,10 @@ def check_folder(out: Path, config: Mapping[str, Any]) -> None:
     Raises OutputError where it holds a run of another recipe or other data, or something else.
     """
     if not (out / "config.json").is_file():
-        if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        left_by_a_kill = ".config.json.*.tmp"
+        if out.is_file() or (
+            out.is_dir() and any(not path.match(left_by_a_kill) for path in out.iterdir())
+        ):
             raise OutputError(f"{out} is not empty and holds no run; name another folder")
         return
     found = read_config(out)
@@ -69,6 +74,20 @@ def begin_folder(out: Path, config: Mapping[str, Any]) -> None:
     if not (out / "config.json").is_file():
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "config.json", config)
+
+
+@contextmanager
+def hold_folder(out: Path) -> Iterator[None]:
+    """Keep a run to one process; a lock that the system takes back when the process ends.
+
+    Raises OutputError where another process holds it.
+    """
+    with (out / "config.json").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"{out} is being trained by another process; wait for it") from None
+        yield
 
 
 def difference(found: Any, wanted: Mapping[str, Any]) -> str:

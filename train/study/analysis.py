@@ -1,4 +1,4 @@
-"""Compare each objective with the baseline, draw by draw, and put it in a table.
+"""Compare each objective with the baseline, draw by draw.
 
 Only raw paired differences and their spread: no mean gain, no star, no ranking. With as few draws
 as a pilot has, those would be read as results.
@@ -11,7 +11,7 @@ from typing import Any
 from breadth.train.evaluate.score import errors_above
 
 from .design import Study
-from .statistics import ERRORS_ABOVE_FLOOR, MOST_DRAWS, Spread, draws_needed, spread
+from .statistics import ERRORS_ABOVE_FLOOR, Spread, draws_needed, spread
 
 Rows = Mapping[tuple[str, int, str], Mapping[str, Any]]
 """One row for each finished (world, seed, objective)."""
@@ -99,54 +99,3 @@ def _comparison(
         draws=draws,
         refusal=refusal,
     )
-
-
-def comparison_table(study: Study, comparisons: Sequence[Comparison]) -> str:
-    """Write the comparisons as a Markdown table."""
-    first = study.objectives[0]
-    header = [
-        "metric",
-        "world",
-        "guessing",
-        f"{first} (standard error)",
-        "paired differences",
-        "their sd [95 %]",
-        f"draws for {study.effect_points:g} point [95 %]",
-    ]
-    return markdown(header, [_cells(c, first) for c in comparisons])
-
-
-def _cells(c: Comparison, first: str) -> list[str]:
-    scores = zip(c.baseline, c.standard_errors, strict=True)
-    sd = "-"
-    if c.spread is not None:
-        sd = f"{c.spread.sd:.2f} [{c.spread.low:.2f}, {c.spread.high:.2f}]"
-    draws = c.refusal
-    if c.draws is not None:
-        low, middle, high = (_count(n) for n in c.draws)
-        draws = f"{middle} [{low}, {high}]"
-    return [
-        c.metric,
-        c.world,
-        ", ".join(dict.fromkeys(f"{floor:.1f}" for floor in c.floors)),
-        ", ".join(f"{value:.1f} ({error:.1f})" for value, error in scores),
-        f"{c.objective} - {first}: " + ", ".join(f"{d:+.2f}" for d in c.differences),
-        sd,
-        draws,
-    ]
-
-
-def _count(draws: int) -> str:
-    return f"over {MOST_DRAWS}" if draws >= MOST_DRAWS else str(draws)
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a table whose columns also line up in a terminal."""
-    table = [list(header), *map(list, rows)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in table
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Read a study: which worlds, objectives and seeds, and what is compared."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from breadth.loaders.errors import RecipeError, Refused
 from breadth.loaders.world import World
+from breadth.train.evaluate.retrieval import KS
 
 _TYPES: Mapping[str, tuple[Any, str]] = {
     str(str): (str, "a text in quotes"),
@@ -131,11 +132,20 @@ def _check(study: Study) -> None:
     for needed, missing in wrong.items():
         if missing:
             raise RecipeError(f"a study needs {needed}")
-    for world in study.worlds:
-        study.world(world, study.seeds[0])
+    for name in study.worlds:
+        world = study.world(name, study.seeds[0])
+        for task in study.tasks:
+            world.classes(task)
+    _known(study.metrics, _metrics(study.tasks), "a study with these tasks", "metric")
 
 
-def _known(given: Mapping[str, Any], known: set[str], where: str, what: str) -> None:
+def _metrics(tasks: tuple[str, ...]) -> set[str]:
+    ways = ("picture_to_caption", "caption_to_picture")
+    retrieval = {f"retrieval.{way}.R@{k}" for way in ways for k in KS}
+    return retrieval | {f"{kind}.{task}" for kind in ("zero_shot", "probe") for task in tasks}
+
+
+def _known(given: Iterable[str], known: set[str], where: str, what: str) -> None:
     for name in given:
         if name not in known:
             close = get_close_matches(name, known, 1)

@@ -8,14 +8,30 @@ from typing import Any
 
 import torch
 
-from breadth.loaders.errors import Failed, PoolError, RecipeError
+from breadth.loaders.errors import Failed, PoolError, RecipeError, Refused
 from breadth.train.checkpoint import read_checkpoint
 from breadth.train.model import build_model
-from breadth.train.recipe import TrainRecipe
+from breadth.train.recipe import TrainRecipe, load_recipe
 
 from .design import Study
 
 _MAY_DIFFER = {"name", "terms"}
+
+
+def training_recipes(study: Study) -> dict[str, TrainRecipe]:
+    """Return each objective's recipe at the first seed, checked to differ in its terms alone."""
+    recipes = {o: training_recipe(study, o, study.seeds[0]) for o in study.objectives}
+    check_paired(list(recipes.values()))
+    batch = recipes[study.objectives[0]].batch_pairs
+    if study.pairs < batch:
+        raise Refused(f"a study of {study.pairs} pairs cannot fill a batch of {batch}; give more")
+    return recipes
+
+
+def training_recipe(study: Study, objective: str, seed: int) -> TrainRecipe:
+    """Return the shipped recipe (or file) of an objective with the study's options set."""
+    options = {**load_recipe(objective).to_json(), **study.training, "seed": seed}
+    return TrainRecipe.from_options(options)
 
 
 def initial_weights(recipe: TrainRecipe, vocabulary: int) -> dict[str, str]:

@@ -1,0 +1,44 @@
+# Two commands need nothing before them: make demo, make test.
+PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c pass >/dev/null 2>&1 && echo python3.12 || \
+	(command -v python3.11 >/dev/null 2>&1 && python3.11 -c pass >/dev/null 2>&1 && echo python3.11) || echo python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+TORCH := torch==2.13.0
+
+.PHONY: demo test study lint types pytest clean check-machine
+
+demo: $(STAMP)
+	$(BIN)/breadth demo --out demo
+
+test: lint types pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+pytest: $(STAMP)
+	$(BIN)/pytest
+
+study: $(STAMP)
+	$(BIN)/breadth study pilot --out study
+
+# torch first, by itself: a CPU build that is already at hand is taken, and nothing else pulls another
+$(STAMP): pyproject.toml | check-machine
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $(STAMP)
+
+check-machine:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || \
+		{ echo "error: Breadth needs Python 3.11 or 3.12: install one (Debian: apt install python3 python3-venv) or say make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "error: this Python has no venv: install it (Debian: apt install python3-venv)" >&2; exit 2; }
+	@command -v c++ >/dev/null 2>&1 || command -v g++ >/dev/null 2>&1 || \
+		{ echo "error: fasttext is built from source and needs a C++ compiler: install one (Debian: apt install g++)" >&2; exit 2; }
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache demo study

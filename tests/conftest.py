@@ -1,0 +1,91 @@
+"""What many tests share: a loopback server of drawn scenes that counts what it is asked for."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from breadth.loaders.scene_drawing import picture
+from breadth.loaders.world import World, caption, scene
+
+SCENES = 120
+
+
+@dataclass
+class Site:
+    """A picture server: what it holds, and how often each path was asked for."""
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    asked: Counter[str] = field(default_factory=Counter)
+    delay_s: float = 0.0
+
+    def link(self, path: str) -> str:
+        return f"{self.url}/{path}"
+
+
+@pytest.fixture(scope="session")
+def drawn() -> list[tuple[bytes, str]]:
+    """Encoded pictures of 224 px with their captions."""
+    world = World(seed=3)
+    scenes = [scene(world, index) for index in range(SCENES)]
+    return [(encode(picture(s, 224)), caption(s)) for s in scenes]
+
+
+def encode(pixels: object, quality: int = 90) -> bytes:
+    return bytes(cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1])  # type: ignore[index]
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """An empty picture server on loopback."""
+    served = Site()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.lstrip("/")
+            served.asked[path] += 1
+            if served.delay_s:
+                threading.Event().wait(served.delay_s)
+            body = served.files.get(path)
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    served.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield served
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def pool(site: Site, drawn: list[tuple[bytes, str]], tmp_path: Path) -> Path:
+    """A pool of links: clean pairs, exact duplicates, 404s, a repeated row and short captions."""
+    rows = []
+    for number, (body, words) in enumerate(drawn):
+        site.files[f"{number}.jpg"] = body
+        rows.append((site.link(f"{number}.jpg"), words))
+    rows += [(site.link(f"gone{n}.jpg"), "a picture that is not there any more") for n in range(5)]
+    for n in range(4):
+        site.files[f"copy{n}.jpg"] = drawn[n][0]
+        rows.append((site.link(f"copy{n}.jpg"), f"{drawn[n][1]} once again"))
+    rows += rows[10:12]
+    rows.append((site.link("20.jpg"), "too short"))
+    urls, captions = zip(*rows, strict=True)
+    file = tmp_path / "pool.parquet"
+    pq.write_table(pa.table({"url": urls, "caption": captions}), file)
+    return file

@@ -1,0 +1,115 @@
+"""Processes die; the folder does not care."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from .conftest import Site
+
+RECIPE = """
+name = "chaos"
+[[stage]]
+name = "download"
+image_size = 64
+timeout_s = 20
+thread_count = 4
+[[stage]]
+name = "caption_length"
+min_words = 3
+[[stage]]
+name = "exact_duplicates"
+[output]
+part_pairs = 12
+"""
+
+
+def command(folder: Path, pool: Path, out: Path) -> list[str]:
+    """The command line that a user would repeat."""
+    recipe = folder / "chaos.toml"
+    recipe.write_text(RECIPE)
+    verb = [sys.executable, "-m", "breadth.scripts.cli", "build", str(recipe)]
+    return [*verb, "--pool", str(pool), "--out", str(out), "--workers", "2"]
+
+
+def result(out: Path) -> dict[str, str]:
+    """Every file a user keeps, by its hash."""
+    files = [out / "manifest.json", *(out / "shards").iterdir(), *(out / "ledger").iterdir()]
+    return {str(f.relative_to(out)): sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+def wait_for_parts(out: Path, count: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until some parts are committed while the build still runs."""
+    deadline = time.monotonic() + 120
+    while len(list((out / "parts").glob("download-*/*/done.json"))) < count:
+        assert process.poll() is None, "the build ended before it could be disturbed"
+        assert time.monotonic() < deadline, "no part was committed in two minutes"
+        time.sleep(0.02)
+
+
+def workers_of(pid: int) -> list[int]:
+    """The worker processes of a build: its children's command lines say so."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+            line = (stat.parent / "cmdline").read_bytes()
+        except (OSError, IndexError):
+            continue
+        if parent == pid and b"spawn_main" in line:
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.fixture
+def undisturbed(pool: Path, site: Site, tmp_path: Path) -> dict[str, str]:
+    """What the build gives when nothing dies."""
+    out = tmp_path / "undisturbed"
+    sync = [*command(tmp_path, pool, out), "--scheduler", "sync"]
+    subprocess.run(sync, check=True, capture_output=True)
+    site.delay_s = 0.05
+    return result(out)
+
+
+def test_a_killed_worker_leaves_the_same_bytes(
+    pool: Path, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    """kill -9 of a worker in the middle of a build: the build finishes, with the same bytes."""
+    out = tmp_path / "out"
+    build = subprocess.Popen(command(tmp_path, pool, out), stderr=subprocess.PIPE)
+    wait_for_parts(out, 2, build)
+    victims = workers_of(build.pid)
+    assert victims
+    os.kill(victims[0], signal.SIGKILL)
+    _, errors = build.communicate(timeout=300)
+    assert build.returncode == 0, errors.decode()
+    assert result(out) == undisturbed
+
+
+def test_a_killed_driver_continues_to_the_same_bytes_and_a_second_one_is_refused(
+    pool: Path, site: Site, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    """While a driver holds the folder another is told so; after kill -9 the same command ends it."""
+    out = tmp_path / "out"
+    first = subprocess.Popen(command(tmp_path, pool, out), stderr=subprocess.DEVNULL)
+    wait_for_parts(out, 2, first)
+    second = subprocess.run(command(tmp_path, pool, out), capture_output=True, text=True)
+    assert second.returncode == 2
+    assert second.stderr.strip().count("\n") == 0
+    assert f"is being built by process {first.pid}" in second.stderr
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    done = len(list((out / "parts").glob("download-*/*/done.json")))
+    site.delay_s = 0
+    fetched_before = site.asked.total()
+    again = subprocess.run(command(tmp_path, pool, out), capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert result(out) == undisturbed
+    parts = len(list((out / "ledger").iterdir()))
+    assert done >= 2
+    assert site.asked.total() - fetched_before <= 132 * (parts - done) / parts + 24

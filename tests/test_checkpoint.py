@@ -1,0 +1,128 @@
+"""Runs on disk: whole at any moment, opened again with the same vectors."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from breadth.loaders.errors import Failed, PoolError, Refused
+from breadth.loaders.tokenize import save_tokenizer, train_tokenizer
+from breadth.train import checkpoint
+from breadth.train.checkpoint import load_run, read_checkpoint, restore_training, save_checkpoint
+from breadth.train.embedder import open_run
+from breadth.train.model import build_model
+from breadth.train.recipe import TrainRecipe
+from breadth.train.schedule import make_optimiser
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
+
+
+def make_run(out, terms, seed=0):
+    """Write a run of one step without data; return its model and optimiser."""
+    recipe = TrainRecipe(name="t", terms=terms, steps=1, vocabulary=300, seed=seed)
+    tokenizer = train_tokenizer(["a red circle", "a blue square"], 300)
+    model = build_model(recipe, tokenizer.get_vocab_size())
+    optimiser = make_optimiser(recipe, model)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    out.mkdir()
+    (out / "config.json").write_text(json.dumps({"recipe": recipe.to_json()}))
+    save_tokenizer(tokenizer, out / "tokenizer.json")
+    save_checkpoint(out, model, optimiser, {"step": 1, "stream": {"position": 7}})
+    return model, optimiser
+
+
+def test_a_checkpoint_gives_back_every_bit(tmp_path):
+    """Weights, optimiser and state come back as they were saved."""
+    model, optimiser = make_run(tmp_path / "run", {"InfoNCE": 1, "Pixels": 1})
+    tensors, state = read_checkpoint(tmp_path / "run")
+    assert state == {"step": 1, "stream": {"position": 7}}
+    other = build_model(model.recipe, model.text.token.num_embeddings)
+    again = make_optimiser(model.recipe, other)
+    restore_training(tensors, other, again)
+    for left, right in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(left, right)
+        for key, value in optimiser.state[left].items():
+            assert torch.equal(value, again.state[right][key])
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
+    """What was written half is not the checkpoint, and the line says to make room."""
+    model, optimiser = make_run(tmp_path / "run", {"InfoNCE": 1})
+    before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+
+    def fill_up(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", fill_up)
+    with pytest.raises(Failed, match=r"No space left.*make room and run the same command again"):
+        save_checkpoint(tmp_path / "run", model, optimiser, {"step": 2, "stream": {}})
+    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
+    assert load_run(tmp_path / "run").step == 1
+
+
+def test_digests_tell_runs_apart(tmp_path):
+    """Equal runs in two folders have one digest, another seed another."""
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        make_run(tmp_path / name, {"InfoNCE": 1}, seed)
+    digests = [load_run(tmp_path / name).digest for name in "abc"]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_captions_do_not_depend_on_their_company(tmp_path):
+    """A caption embeds alike by itself and among longer ones, with norm 1."""
+    make_run(tmp_path / "run", {"InfoNCE": 1})
+    run = load_run(tmp_path / "run")
+    together = run.embed_captions(["a red circle", "a blue square and a red circle", ""])
+    np.testing.assert_allclose(run.embed_captions(["a red circle"]), together[:1], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-5)
+
+
+def test_a_run_is_an_embedder(tmp_path):
+    """Encoded pictures embed as decoded ones do; what is no picture embeds as zero."""
+    make_run(tmp_path / "run", {"InfoNCE": 1})
+    embedder, run = open_run(tmp_path / "run"), load_run(tmp_path / "run")
+    encoded = [
+        cv2.imencode(".png", p.transpose(1, 2, 0)[:, :, ::-1])[1].tobytes() for p in PICTURES
+    ]
+    vectors = embedder.pictures([encoded[0], b"no picture", *encoded[1:]])
+    assert vectors.shape == (6, embedder.width)
+    assert vectors.dtype == np.float32
+    assert (vectors[1] == 0).all()
+    np.testing.assert_allclose(vectors[[0, 2, 3, 4, 5]], run.embed_pictures(PICTURES), atol=1e-6)
+    assert embedder.pictures([]).shape == embedder.captions([]).shape == (0, embedder.width)
+    assert embedder.embeds_captions
+    assert embedder.captions(["a red circle"]).shape == (1, embedder.width)
+
+
+def test_without_info_nce_there_is_no_joint_space(tmp_path):
+    """An mae run says so when asked to compare; its features embed pictures alone."""
+    make_run(tmp_path / "mae", {"Pixels": 1})
+    run = load_run(tmp_path / "mae")
+    with pytest.raises(Refused, match="trained without InfoNCE"):
+        run.embed_pictures(PICTURES)
+    with pytest.raises(Refused, match="trained without InfoNCE"):
+        run.embed_captions(["a red circle"])
+    assert run.features(PICTURES).shape == (5, 64)
+    embedder = open_run(tmp_path / "mae")
+    assert not embedder.embeds_captions
+    with pytest.raises(Refused, match="embeds no captions"):
+        embedder.captions(["a red circle"])
+
+
+def test_damaged_and_unfinished_runs_are_named(tmp_path):
+    """No run, a run without a checkpoint, a checkpoint cut in half: one line each."""
+    with pytest.raises(PoolError, match="is not a run"):
+        load_run(tmp_path)
+    make_run(tmp_path / "run", {"InfoNCE": 1})
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(PoolError, match="is damaged"):
+        load_run(tmp_path / "run")
+    path.unlink()
+    with pytest.raises(PoolError, match="no checkpoint yet"):
+        load_run(tmp_path / "run")

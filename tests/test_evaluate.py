@@ -1,0 +1,158 @@
+"""Scoring a run on a folder: what it prints, beside what, and what it refuses."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from breadth.curate.shard_writer import write_folder
+from breadth.loaders.decode import decode
+from breadth.loaders.errors import PoolError
+from breadth.loaders.folder import open_folder
+from breadth.loaders.world import World
+from breadth.scripts.evaluate import evaluate as command
+from breadth.scripts.study_draws import draw_pairs
+from breadth.train.checkpoint import load_run
+from breadth.train.evaluate.labels import Task, read_tasks, write_tasks
+from breadth.train.evaluate.scores import evaluate
+from breadth.train.loop import train
+from breadth.train.recipe import load_recipe
+
+WORLD = World(seed=5)
+SHAPES = tuple(WORLD.classes("shape"))
+TASK = Task("shape", "shape", SHAPES, ("a {}", "a picture of a {}"))
+OPTIONS = {"image_px": 16, "steps": 2, "batch_pairs": 16, "warmup_steps": 0, "checkpoint_steps": 2}
+
+
+def _folder(path, start, stop, tasks=(TASK,), spoil=()):
+    pairs = draw_pairs(WORLD, ["shape"], 24, range(start, stop))
+    pairs = [(c, b"no picture" if i in spoil else b, e) for i, (c, b, e) in enumerate(pairs)]
+    write_folder(path, pairs, name="scenes")
+    if tasks:
+        write_tasks(path, tasks)
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with train and held-out pairs and two runs of two steps, clip and mae."""
+    place = tmp_path_factory.mktemp("evaluate")
+    _folder(place / "train", 0, 40)
+    _folder(place / "held_out", 40, 140)
+    clip = replace(load_recipe("demo_clip"), **OPTIONS)
+    train(clip, place / "train", place / "clip")
+    train(replace(clip, name="mae", terms={"Pixels": 1.0}), place / "train", place / "mae")
+    return place
+
+
+def test_scores_are_those_of_the_runs_own_vectors(place):
+    """Zero-shot and retrieval equal what embedding every pair by hand gives."""
+    result = evaluate(place / "clip", place / "held_out")
+    run, folder = load_run(place / "clip"), open_folder(place / "held_out")
+    images = np.stack([decode(folder.image(r), 16).transpose(2, 0, 1) for r in range(len(folder))])
+    pictures = run.embed_pictures(images)
+    labels = folder.column("shape").to_pylist()
+    classes = [
+        np.mean([run.embed_captions([t.format(name)])[0] for t in TASK.templates], axis=0)
+        for name in SHAPES
+    ]
+    classes = [c / np.linalg.norm(c) for c in classes]
+    named = [SHAPES[int(np.argmax([c @ p for c in classes]))] for p in pictures]
+    right = np.mean([a == b for a, b in zip(named, labels, strict=True)])
+    found = result["zero_shot"]["shape"]
+    assert found["value"] == pytest.approx(right)
+    assert (found["n"], found["chance"], found["classes"]) == (100, 1 / 8, 8)
+    captions = [folder.caption(row) for row in range(len(folder))]
+    vectors = {c: run.embed_captions([c])[0] for c in captions}
+    ranks = [
+        sum(p @ other > p @ vectors[own] + 1e-6 for other in vectors.values())
+        for p, own in zip(pictures, captions, strict=True)
+    ]
+    found = result["retrieval"]["picture_to_caption"]["R@10"]
+    assert found["value"] == pytest.approx(np.mean(np.array(ranks) < 10), abs=0.011)
+    assert found["chance"] == pytest.approx(10 / len(vectors))
+
+
+def test_mae_has_only_a_probe_and_says_so(place):
+    """A run without InfoNCE has no zero-shot and no retrieval score, with a note."""
+    result = evaluate(place / "mae", place / "held_out")
+    assert result["zero_shot"] == {} and result["retrieval"] == {}
+    assert 0 <= result["probe"]["shape"]["value"] <= 1
+    assert any("mae has no joint space" in note for note in result["notes"])
+    shown = CliRunner().invoke(command, [str(place / "mae"), "--data", str(place / "held_out")])
+    assert shown.exit_code == 0
+    assert "mae has no joint space" in shown.output
+    assert "zero-shot shape" not in shown.output
+
+
+def test_without_labels_there_is_retrieval_alone(place, tmp_path):
+    """A folder without labels.json gives retrieval, and says what is missing."""
+    result = evaluate(place / "clip", _folder(tmp_path / "bare", 140, 180, tasks=()))
+    assert set(result["retrieval"]) == {"picture_to_caption", "caption_to_picture"}
+    assert result["zero_shot"] == {} and result["probe"] == {}
+    assert any("no labels.json" in note for note in result["notes"])
+
+
+def test_scoring_the_training_pairs_is_pointed_out(place):
+    """Scores on the very pairs of the training carry a note."""
+    assert any("trained on" in n for n in evaluate(place / "clip", place / "train")["notes"])
+    assert not evaluate(place / "clip", place / "held_out")["notes"]
+
+
+def test_a_limit_draws_the_same_pairs_again(place):
+    """A limited evaluation scores that many pairs, the same each time."""
+    first = evaluate(place / "clip", place / "held_out", limit=60)
+    assert first["pairs"] == first["zero_shot"]["shape"]["n"] == 60
+    assert first == evaluate(place / "clip", place / "held_out", limit=60)
+
+
+def test_undecodable_pictures_are_left_out_and_counted(place, tmp_path):
+    """A damaged picture costs its pair and a note, not the evaluation."""
+    result = evaluate(place / "clip", _folder(tmp_path / "spoilt", 200, 260, spoil=(3, 7)))
+    assert result["pairs"] == 58
+    assert any(note.startswith("2 pictures cannot be decoded") for note in result["notes"])
+
+
+def test_the_table_shows_every_score_beside_chance(place):
+    """The printed table has a row for each score with its chance; JSON holds the same numbers."""
+    arguments = [str(place / "clip"), "--data", str(place / "held_out")]
+    shown = CliRunner().invoke(command, arguments).output
+    printed = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).output)
+    assert printed == json.loads(json.dumps(evaluate(place / "clip", place / "held_out")))
+    for name in ("zero-shot shape", "R@1 picture to caption", "R@5 caption to picture", "probe"):
+        assert name in shown
+    row = next(line for line in shown.splitlines() if "zero-shot shape" in line)
+    assert "12.50" in row
+    assert f"{100 * printed['zero_shot']['shape']['value']:.1f}" in row
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ({"classes": ["circle"], "templates": ["a {}"], "column": "shape"}, "two or more"),
+        ({"classes": ["circle", "ring"], "templates": ["a"], "column": "shape"}, "needs {}"),
+        ({"classes": ["circle", "ring"], "templates": ["a {}"]}, "column"),
+        (
+            {"classes": ["x", "y"], "templates": ["a {}"], "column": "shape"},
+            "not among the classes",
+        ),
+        ({"classes": ["x", "y"], "templates": ["a {}"], "column": "shap"}, "no column 'shap'"),
+    ],
+)
+def test_wrong_labels_are_refused_in_one_line(place, tmp_path, labels, says):
+    """Labels that do not fit the folder are named before anything is embedded."""
+    folder = _folder(tmp_path / "wrong", 300, 320, tasks=())
+    (folder / "labels.json").write_text(json.dumps({"tasks": {"shape": labels}}))
+    with pytest.raises(PoolError) as error:
+        evaluate(place / "clip", folder)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_tasks_are_read_as_they_were_written(tmp_path):
+    """labels.json gives back the same tasks; a folder without one has none."""
+    assert read_tasks(tmp_path) == ()
+    write_tasks(tmp_path, [TASK])
+    assert read_tasks(tmp_path) == (TASK,)

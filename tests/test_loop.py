@@ -1,0 +1,243 @@
+"""Training: equal curves, exact continuation, and what it says when it cannot go on."""
+
+import json
+from dataclasses import replace
+from hashlib import blake2b
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from breadth.curate.shard_writer import write_folder
+from breadth.loaders.errors import Failed, OutputError, PoolError, Refused
+from breadth.train import loop
+from breadth.train.checkpoint import load_run, read_checkpoint
+from breadth.train.loop import train
+from breadth.train.model import build_model
+from breadth.train.recipe import TrainRecipe
+
+COLOURS = {"red": (40, 40, 220), "green": (40, 200, 40), "blue": (220, 60, 40), "grey": (128,) * 3}
+JOINT = {"InfoNCE": 1, "Pixels": 1, "Tokens": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Keep torch to one thread: models this small lose more by waiting than they gain."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Return a folder of 64 pairs: a coloured bar at one of 16 heights, and its caption."""
+    folder, pairs = tmp_path_factory.mktemp("data") / "pairs", []
+    for number in range(64):
+        colour, height = list(COLOURS)[number % 4], number // 4
+        picture = np.full((32, 32, 3), 250, np.uint8)
+        picture[2 * height : 2 * height + 2] = COLOURS[colour]
+        caption = f"a {colour} bar on line {'abcdefghijklmnop'[height]}"
+        uid = blake2b(caption.encode(), digest_size=16).hexdigest()
+        encoded = cv2.imencode(".png", picture)[1].tobytes()
+        pairs.append(({"uid": uid, "caption": caption}, encoded, "png"))
+    write_folder(folder, pairs, name="bars", pairs_per_shard=40)
+    return folder
+
+
+def make_recipe(terms=JOINT, **options):
+    """Return a recipe of a few quick steps."""
+    defaults = {
+        "steps": 6,
+        "patch_px": 8,
+        "batch_pairs": 32,
+        "vocabulary": 300,
+        "log_steps": 1,
+        "checkpoint_steps": 4,
+        "warmup_steps": 2,
+        "lr": 3e-3,
+    }
+    return TrainRecipe(**{"name": "t", "terms": terms, **defaults, **options})
+
+
+def curve(out):
+    """Return a run's metrics without its speed."""
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert all(row.pop("samples_per_s") > 0 for row in rows)
+    return rows
+
+
+def weights(out):
+    """Return a run's weights by name."""
+    tensors, _ = read_checkpoint(out)
+    return {name: t for name, t in tensors.items() if name.startswith("model.")}
+
+
+def stop_at(step):
+    """Return a progress function that stops a run as Ctrl-C would."""
+
+    def stop(metrics):
+        if metrics["step"] == step:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_loss_falls_on_64_pairs(data, tmp_path):
+    """Every term gets well below where it began."""
+    recipe = make_recipe(steps=60, warmup_steps=5, checkpoint_steps=60)
+    train(recipe, data, tmp_path / "run")
+    rows = curve(tmp_path / "run")
+    assert rows[-1]["InfoNCE"] < 0.5 * rows[0]["InfoNCE"]
+    assert rows[-1]["Pixels"] < 0.5 * rows[0]["Pixels"]
+    assert rows[-1]["Tokens"] < 0.5 * rows[0]["Tokens"]
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(data, tmp_path):
+    """Stopped between checkpoints and started again: equal curve, weights and optimiser."""
+    recipe, whole, broken = make_recipe(), tmp_path / "whole", tmp_path / "broken"
+    train(recipe, data, whole)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, broken, progress=stop_at(5))
+    assert [row["step"] for row in curve(broken)] == [1, 2, 3, 4, 5]
+    with (broken / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 6, "lo')  # what a kill may leave
+    train(recipe, data, broken)
+    assert curve(broken) == curve(whole)
+    left, right = read_checkpoint(broken), read_checkpoint(whole)
+    assert left[1] == right[1]
+    assert left[0].keys() == right[0].keys()
+    assert all(torch.equal(left[0][name], right[0][name]) for name in left[0])
+
+
+def test_a_finished_run_is_left_alone(data, tmp_path):
+    """The same command again takes no step and returns the same metrics."""
+    first = train(make_recipe(), data, tmp_path / "run")
+    before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    assert train(make_recipe(), data, tmp_path / "run", progress=stop_at(6)) == first
+    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_weight_zero_is_clip_bit_for_bit(data, tmp_path):
+    """MAE-CLIP with weights 0 ends in CLIP's weights and curve."""
+    train(make_recipe({"InfoNCE": 1}), data, tmp_path / "clip")
+    train(make_recipe({**JOINT, "Pixels": 0, "Tokens": 0}), data, tmp_path / "zero")
+    clip, zero = weights(tmp_path / "clip"), weights(tmp_path / "zero")
+    assert clip.keys() == zero.keys()
+    assert all(torch.equal(clip[name], zero[name]) for name in clip)
+    assert curve(tmp_path / "clip") == curve(tmp_path / "zero")
+
+
+def test_initial_weights_depend_on_seed_and_name_alone():
+    """CLIP begins with MAE-CLIP's towers, and another seed gives others."""
+    clip = dict(build_model(make_recipe({"InfoNCE": 1}), 300).named_parameters())
+    joint = dict(build_model(make_recipe(), 300).named_parameters())
+    assert clip.keys() < joint.keys()
+    assert all(torch.equal(clip[name], joint[name]) for name in clip)
+    other = dict(build_model(make_recipe(seed=1), 300).named_parameters())
+    assert not torch.equal(other["image.patch.weight"], clip["image.patch.weight"])
+
+
+def test_the_caller_s_random_state_is_left_alone(data, tmp_path):
+    """Training neither reads nor moves torch's global generator."""
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    train(make_recipe(steps=2), data, tmp_path / "a")
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    train(make_recipe(steps=2), data, tmp_path / "b")
+    assert curve(tmp_path / "a") == curve(tmp_path / "b")
+
+
+def test_a_subset_trains_on_its_pairs_alone(data, tmp_path, monkeypatch):
+    """Only uids of the subset reach a step."""
+    seen, step = set(), loop.take_step
+
+    def watch(trainee, batch, out):
+        seen.update(batch.uids)
+        return step(trainee, batch, out)
+
+    monkeypatch.setattr(loop, "take_step", watch)
+    uids = sorted(loop.open_folder(data).uids)[:40]
+    train(make_recipe(), data, tmp_path / "run", subset=uids)
+    assert seen == set(uids)
+
+
+def test_another_recipe_or_other_data_is_refused(data, tmp_path):
+    """A run's folder takes no other run, and the line says what differs."""
+    train(make_recipe(steps=1), data, tmp_path / "run")
+    with pytest.raises(OutputError, match=r"other recipe \(lr: 0.003 there, 0.001 here\)"):
+        train(make_recipe(steps=1, lr=1e-3), data, tmp_path / "run")
+    uids = list(loop.open_folder(data).uids)[:40]
+    with pytest.raises(OutputError, match=r"other data \(subset"):
+        train(make_recipe(steps=1), data, tmp_path / "run", subset=uids)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("mine")
+    with pytest.raises(OutputError, match="holds no run"):
+        train(make_recipe(steps=1), data, tmp_path / "full")
+
+
+def test_a_second_trainer_is_told(data, tmp_path):
+    """While one trains, another on the same folder is refused and takes no step."""
+
+    def start_another(metrics):
+        with pytest.raises(OutputError, match="being trained by another process"):
+            train(make_recipe(steps=1), data, tmp_path / "run", progress=stop_at(1))
+
+    train(make_recipe(steps=1), data, tmp_path / "run", progress=start_another)
+
+
+def test_what_cannot_begin_leaves_no_folder(data, tmp_path):
+    """Too few pairs, missing data or an unknown device: refused, nothing written."""
+    out = tmp_path / "run"
+    with pytest.raises(PoolError, match="fewer than a batch"):
+        train(make_recipe(batch_pairs=65), data, out)
+    with pytest.raises(PoolError):
+        train(make_recipe(), tmp_path / "nowhere", out)
+    with pytest.raises(Refused, match="no device"):
+        train(make_recipe(), data, out, device="warp")
+    assert not out.exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path, monkeypatch):
+    """Step, rate and uids are named, and the checkpoint before it stays as it was."""
+    out, evaluate = tmp_path / "run", loop.evaluate_terms
+    calls = []
+
+    def spoil(weights, views):
+        calls.append(1)
+        total, means = evaluate(weights, views)
+        return (total * float("nan") if len(calls) == 5 else total), means
+
+    monkeypatch.setattr(loop, "evaluate_terms", spoil)
+    with pytest.raises(Failed, match=r"not finite at step 5 .*learning rate 0\.00\d+"):
+        train(make_recipe(), data, out)
+    assert len((out / "not_finite.txt").read_text().split()) == 32
+    assert read_checkpoint(out)[1]["step"] == 4
+    assert all(tensor.isfinite().all() for tensor in weights(out).values())
+
+
+def test_the_logit_scale_stays_at_most_100(data, tmp_path):
+    """A rate that drives it up meets the clamp."""
+    train(make_recipe({"InfoNCE": 1}, lr=2.0, steps=3), data, tmp_path / "run")
+    assert all(row["logit_scale"] <= 100.001 for row in curve(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("pool", ["cls", "max", "topk:2"])
+def test_every_pool_trains(data, tmp_path, pool):
+    """Each pool's run takes its steps and embeds with norm 1."""
+    train(make_recipe({"InfoNCE": 1}, pool=pool, steps=2), data, tmp_path / "run")
+    vectors = load_run(tmp_path / "run").embed_pictures(np.zeros((3, 3, 32, 32), np.uint8))
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_follows_the_cpu(data, tmp_path):
+    """The same recipe gives nearly the same curve on both kinds of device."""
+    recipe = replace(make_recipe(), steps=4)
+    train(recipe, data, tmp_path / "cpu")
+    train(recipe, data, tmp_path / "cuda", device="cuda")
+    for left, right in zip(curve(tmp_path / "cpu"), curve(tmp_path / "cuda"), strict=True):
+        assert left["loss"] == pytest.approx(right["loss"], rel=1e-3)

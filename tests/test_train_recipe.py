@@ -1,0 +1,81 @@
+"""Training recipes: what they may say and what they may not."""
+
+import pytest
+
+from breadth.loaders.errors import RecipeError
+from breadth.train.recipe import SIZES, TrainRecipe, load_recipe, shipped_recipes
+
+LEAST = {"name": "t", "steps": 10, "terms": {"InfoNCE": 1}}
+
+
+def test_shipped_recipes_are_what_they_are_called():
+    """Each loads by its name; clip, mae and maeclip differ in their terms."""
+    terms = {name: set(load_recipe(name).weights) for name in shipped_recipes()}
+    assert terms["clip"] == terms["demo_clip"] == {"InfoNCE"}
+    assert terms["mae"] == {"Pixels"}
+    assert terms["maeclip"] == terms["demo_maeclip"] == {"InfoNCE", "Pixels", "Tokens"}
+    assert all(load_recipe(name).name == name for name in terms)
+
+
+def test_json_gives_the_recipe_again():
+    """What config.json holds makes an equal recipe."""
+    recipe = load_recipe("demo_maeclip")
+    assert TrainRecipe.from_options(recipe.to_json()) == recipe
+
+
+def test_a_file_is_read_by_its_path(tmp_path):
+    """A TOML file is a recipe whose name is the file's, unless it says another."""
+    path = tmp_path / "mine.toml"
+    path.write_text("steps = 3\n[terms]\nInfoNCE = 1\n")
+    assert load_recipe(path).name == "mine"
+    path.write_text("name = 'other'\nsteps = 3\n[terms]\nInfoNCE = 1\n")
+    assert load_recipe(str(path)).name == "other"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"step": 10}, "no option 'step'; did you mean steps?"),
+        ({"zebra": 10}, "no option 'zebra'; there are name, terms"),
+        ({"terms": {"infonce": 1}}, "no term 'infonce'; did you mean InfoNCE?"),
+        ({"terms": {"InfoNCE": 0}}, "no term has a weight above 0"),
+        ({"terms": {"InfoNCE": -1}}, "a weight is a number of at least 0"),
+        ({"terms": {"InfoNCE": float("nan")}}, "a weight is a number of at least 0"),
+        ({"terms": 3}, "option terms = 3 is not a table"),
+        ({"steps": 1.5}, "option steps = 1.5 is not a whole number"),
+        ({"lr": "fast"}, "option lr = 'fast' is not a number"),
+        ({"lr": True}, "option lr = True is not a number"),
+        ({"pixel_mean": [1, 2]}, "is not three numbers"),
+        ({"patch_px": 7}, "patch_px must divide image_px, not 7"),
+        ({"pool": "mean"}, "pool must be one of cls, gap, max, topk:K, not 'mean'"),
+        ({"size": "huge"}, "size must be one of nano, micro"),
+        ({"image_mask": 1.0}, "image_mask must lie between 0 and 1"),
+        ({"steps": 0}, "steps must be above 0, not 0"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_one_line(options, message):
+    """The line names the option and what it may be, or the name that was meant."""
+    with pytest.raises(RecipeError) as refused:
+        TrainRecipe.from_options({**LEAST, **options})
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_missing_options_files_and_syntax_are_refused(tmp_path):
+    """A recipe without steps, a file that is missing or no TOML, a misspelt shipped name."""
+    with pytest.raises(RecipeError, match="needs the option steps"):
+        TrainRecipe.from_options({"name": "t", "terms": {"InfoNCE": 1}})
+    with pytest.raises(RecipeError, match="there is no recipe file"):
+        load_recipe(tmp_path / "none.toml")
+    with pytest.raises(RecipeError, match="did you mean maeclip"):
+        load_recipe("mae_clip")
+    (tmp_path / "bad.toml").write_text("steps = = 3")
+    with pytest.raises(RecipeError, match="is not TOML"):
+        load_recipe(tmp_path / "bad.toml")
+
+
+def test_sizes_only_grow():
+    """Each word of the dial names a larger model than the one before."""
+    widths = [size.width for size in SIZES.values()]
+    assert widths == sorted(widths)
+    assert all(size.width % size.heads == 0 for size in SIZES.values())
