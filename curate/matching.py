@@ -18,8 +18,8 @@ from .stage import Matcher
 ROWS_AT_ONCE = 2048  # of one bucket in one call of edges: at most 2 million edges, 42 MB
 EDGES_AT_ONCE = 4_000_000  # above that the pairs are cut in two by rank; 100 MB
 
-_COLUMNS = {"pair": pa.int64(), "witness": pa.int64()}
-DROPPED = pa.schema({**_COLUMNS, "reason": pa.string(), "distance": pa.float32()})
+_TYPES = (pa.int64(), pa.int64(), pa.string(), pa.float32())
+DROPPED = pa.schema(list(zip(("pair", "witness", "reason", "distance"), _TYPES, strict=True)))
 
 
 class _Edges(NamedTuple):
@@ -78,10 +78,8 @@ def match(keys: pa.Table, priority: np.ndarray, stage: Matcher) -> pa.Table:
     if keys.num_rows == 0:
         return DROPPED.empty_table()
     sorted_keys = _Keys(keys.combine_chunks(), priority)
-    if stage.capacity is not None:
-        dropped = _over_capacity(sorted_keys, stage.capacity)
-    else:
-        dropped = _too_alike(sorted_keys, stage)
+    room = stage.capacity
+    dropped = _too_alike(sorted_keys, stage) if room is None else _over_capacity(sorted_keys, room)
     return _table(dropped, sorted_keys, np.asarray(priority))
 
 
@@ -123,9 +121,9 @@ def _over_capacity(keys: _Keys, capacity: int) -> _Edges:
 
 
 def _columns(edges: list[tuple[int, int, int, float]]) -> _Edges:
-    left, right, kind, distance = zip(*edges, strict=True) if edges else ((), (), (), ())
-    whole = (np.array(column, np.int64) for column in (left, right, kind))
-    return _Edges(*whole, np.array(distance, np.float32))
+    columns = zip(*edges, strict=True) if edges else ((), (), (), ())
+    kinds = (np.int64, np.int64, np.int64, np.float32)
+    return _Edges(*(np.array(c, kind) for c, kind in zip(columns, kinds, strict=True)))
 
 
 def _too_alike(keys: _Keys, stage: Matcher) -> _Edges:

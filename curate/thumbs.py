@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from breadth.loaders.whole_file import replaced
 
+from .contact_sheet import is_withheld
 from .legs import Leg
 from .pictures import Pictures
 from .workspace import Workspace
@@ -34,7 +35,9 @@ def choose(ledger: Sequence[Path], seed: int, per_reason: int) -> list[list[int]
     for part, file in enumerate(ledger):
         table = pq.read_table(file, columns=["uid", "kept", "dropped_by", "reason", "witness"])
         for row, pair in enumerate(table.to_pylist()):
-            if pair["dropped_by"] != "pool":
+            if pair["dropped_by"] != "pool" and not is_withheld(
+                (pair["dropped_by"], pair["reason"])
+            ):
                 draw = hashlib.blake2b(f"{seed}/{pair['uid']}".encode(), digest_size=8).digest()
                 shown[pair["dropped_by"], pair["reason"]].append((draw, part, row))
             if pair["kept"]:

@@ -158,9 +158,8 @@ def _background(colour: np.ndarray, noise: np.ndarray, px: int) -> np.ndarray:
     """
     # Cubic to a few pixels, then linear: looks the same and costs a fifth.
     soft = cv2.resize(noise.astype(np.float32), (24, 24), interpolation=cv2.INTER_CUBIC)
-    soft = cv2.resize(soft, (px, px), interpolation=cv2.INTER_LINEAR)
-    soft += colour
-    return soft
+    soft += colour.astype(np.float32)
+    return cv2.resize(soft, (px, px), interpolation=cv2.INTER_LINEAR)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def test_a_checkpoint_gives_back_every_bit(tmp_path):
     """Weights, optimiser and state come back as they were saved."""
     model, optimiser = make_run(tmp_path / "run", {"InfoNCE": 1, "Pixels": 1})
     tensors, state = read_checkpoint(tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoint.safetensors").stat().st_mode & 0o777 == 0o644
     assert state == {"step": 1, "stream": {"position": 7}}
     other = build_model(model.recipe, model.text.token.num_embeddings)
     again = make_optimiser(model.recipe, other)

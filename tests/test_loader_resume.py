@@ -25,7 +25,7 @@ def make_folder(path: Path, first: int = 0) -> Folder:
     """Write blank pictures in shards of ten."""
     blank = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
     uids = [f"{i:032x}" for i in range(first, first + PAIRS)]
-    pairs = pa.table({"uid": uids, "caption": uids, "image": [blank] * PAIRS})
+    pairs = pa.table({"uid": uids, "caption": [uid[-2:] for uid in uids], "image": [blank] * PAIRS})
     write_folder(path, pairs, name="blank", pairs_per_shard=10)
     return open_folder(path)
 

@@ -71,6 +71,13 @@ def test_order_is_kept_for_every_type_of_number(kind):
     assert (keys[1:] > keys[:-1]).all()
 
 
+def test_zeros_of_both_signs_tie():
+    """0.0 and -0.0 are equal numbers, so they have equal keys; NaN and null have none."""
+    keys, valid = radix.ordered(pa.chunked_array([pa.array([0.0, -0.0, np.nan, None])]), "x")
+    assert keys[0] == keys[1]
+    assert valid.tolist() == [True, True, False, False]
+
+
 def test_ties_are_broken_exactly_and_independently_of_parts():
     """With many equal values the count is exact, and other cuts and orders keep the same pairs."""
     rng = np.random.default_rng(0)

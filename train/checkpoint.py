@@ -45,6 +45,7 @@ def save_checkpoint(
             temporary,
             metadata={"state": json.dumps(state, sort_keys=True)},
         )
+        temporary.chmod(0o644)  # safetensors lets nobody else read it
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(out / CHECKPOINT)

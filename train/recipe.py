@@ -109,13 +109,13 @@ def check_types(recipe: TrainRecipe) -> None:
     """Refuse a value of another type than the option's; an int may stand for a float."""
     for field in fields(recipe):
         value = getattr(recipe, field.name)
-        fits = {
+        by_type: dict[Any, bool] = {
             int: isinstance(value, int) and not isinstance(value, bool),
             float: is_number(value),
             str: isinstance(value, str),
             Mapping[str, float]: isinstance(value, Mapping),
-        }.get(field.type, is_colour(value))
-        if not fits:
+        }
+        if not by_type.get(field.type, is_colour(value)):
             raise RecipeError(f"option {field.name} = {value!r} is not {expected(field.type)}")
 
 
@@ -173,11 +173,15 @@ def expected(kind: Any) -> str:
 
 
 def unknown(kind: str, name: str, known: list[str]) -> str:
-    """Say that a name is unknown, and which one may be meant."""
+    """Say that a recipe has no such thing, and which one may be meant."""
+    return f"a training recipe has no {kind} {name!r}; {suggest(name, known)}"
+
+
+def suggest(name: str, known: list[str]) -> str:
+    """Name the known name that is most like ``name``, or all."""
     lowered = {k.lower(): k for k in known}
     close = get_close_matches(name.lower(), lowered, n=1)
-    hint = f"did you mean {lowered[close[0]]}?" if close else f"there are {', '.join(known)}"
-    return f"a training recipe has no {kind} {name!r}; {hint}"
+    return f"did you mean {lowered[close[0]]}?" if close else f"there are {', '.join(known)}"
 
 
 def shipped_recipes() -> list[str]:
@@ -196,7 +200,8 @@ def load_recipe(name: str | Path) -> TrainRecipe:
     elif str(name) in shipped_recipes():
         text = (files("breadth.train") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
     else:
-        raise RecipeError(unknown("shipped file", str(name), shipped_recipes()))
+        known = suggest(str(name), shipped_recipes())
+        raise RecipeError(f"no training recipe {name} is shipped; {known}")
     try:
         options = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -67,9 +67,8 @@ class Download(Filter, name="download"):
         return pc.equal(pairs["status"], "success")
 
     def reason(self, dropped: pa.Table) -> Any:
-        """Say why in img2dataset's words, shortened."""
-        messages = pc.fill_null(dropped["error_message"], "no message")
-        return pc.utf8_slice_codeunits(messages, 0, 80)
+        """Say why in img2dataset's words, without what differs from pair to pair."""
+        return [_reason(message or "") for message in dropped["error_message"].to_pylist()]
 
     def _fetch(self, urls: list[str]) -> dict[str, dict[str, Any]]:
         collected = _Collector(urls)
@@ -176,6 +175,15 @@ def render_svg(document: bytes, side_px: int) -> bytes:
 
     text = document.decode("utf-8", "replace")
     return bytes(resvg_py.svg_to_bytes(svg_string=text, width=side_px, height=side_px))
+
+
+def _reason(message: str) -> str:
+    """Shorten a message; OpenCV's name a source line and img2dataset's a system error's number."""
+    if message.startswith(("OpenCV", "Image decoding error", "cannot reshape")):
+        return "cannot be decoded"
+    if message.startswith("<urlopen error "):
+        message = message.removeprefix("<urlopen error ").removesuffix(">").split("] ")[-1]
+    return message[:80] or "no message"
 
 
 def _is_web(url: str | None) -> bool:

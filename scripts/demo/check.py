@@ -109,6 +109,8 @@ class Findings:
         checks = []
         for kind, stage in DROPPED_BY.items():
             found, shown = self._found(kind, stage)
+            if not self._expected(kind):
+                continue
             detail = f"{found:,} of {shown:,} by {stage}"
             checks.append(Check(f"recall of {kind}", _share(found, shown), least.get(kind), detail))
         return checks
@@ -165,8 +167,15 @@ class Findings:
         reached = [row for row in rows if self._reached(row, stage)]
         says = _SAYS.get(kind, "")
         gone = sum(row["dropped_by"] == stage and says in (row["reason"] or "") for row in reached)
-        spared = {"placeholder": 1, "repeated_caption": self.most_repeats}.get(kind, 0)
-        return gone, max(len(reached) - spared, 0)
+        return gone, max(len(reached) - self._spared(kind), 0)
+
+    def _spared(self, kind: str) -> int:
+        """Return how many of a kind its stage keeps by its own rule."""
+        return {"placeholder": 1, "repeated_caption": self.most_repeats}.get(kind, 0)
+
+    def _expected(self, kind: str) -> bool:
+        """Whether enough of a kind was planted for any to be dropped."""
+        return sum(row["kind"] == kind for row in self.truth) > self._spared(kind)
 
     def _reached(self, row: Row, stage: str, beyond: bool = False) -> bool:
         if row["kept"]:

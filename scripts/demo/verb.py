@@ -204,15 +204,14 @@ def _show_checks(checks: list[Any]) -> None:
     from rich.table import Table
 
     table = Table(title="checks", title_justify="left", box=None, pad_edge=False)
-    for name in ("check", "found", "at least"):
-        table.add_column(name, justify="left" if name == "check" else "right")
-    table.add_column("")
-    table.add_column("detail")
+    for name in ("check", "found", "at least", "", "detail"):
+        table.add_column(name, justify="right" if name in ("found", "at least") else "left")
     for row in checks:
         wanted = "" if row.least is None else f"{row.least:.3f}"
         mark = "" if row.least is None else "ok" if row.passed else "FAILED"
         table.add_row(row.name, f"{row.value:.3f}", wanted, mark, row.detail)
-    Console().print(table)
+    console = Console()
+    console.print(table, width=max(console.width, 120))  # a log has no width to respect
 
 
 @contextmanager

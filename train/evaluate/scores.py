@@ -11,9 +11,9 @@ import numpy as np
 from breadth.loaders.decode import DecodeError, decode
 from breadth.loaders.errors import PoolError, Refused
 from breadth.loaders.folder import Folder, open_folder
-from breadth.train.checkpoint import Run, load_run
-from breadth.train.run_folder import read_config
 
+from ..checkpoint import Run, load_run
+from ..run_folder import read_config
 from .labels import Task, read_tasks
 from .probe import probe, split_by_uid
 from .retrieval import distinct, retrieve

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from breadth.train.evaluate.score import errors_above
-
+from ..evaluate.score import errors_above
 from .design import Study
 from .statistics import ERRORS_ABOVE_FLOOR, Spread, draws_needed, spread
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from breadth.loaders.errors import RecipeError, Refused
 from breadth.loaders.world import World
-from breadth.train.evaluate.retrieval import KS
+
+from ..evaluate.retrieval import KS
 
 _TYPES: Mapping[str, tuple[Any, str]] = {
     str(str): (str, "a text in quotes"),

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from breadth.loaders.errors import Failed, PoolError, RecipeError, Refused
-from breadth.train.checkpoint import read_checkpoint
-from breadth.train.model import build_model
-from breadth.train.recipe import TrainRecipe, load_recipe
 
+from ..checkpoint import read_checkpoint
+from ..model import build_model
+from ..recipe import TrainRecipe, load_recipe
 from .design import Study
 
 _MAY_DIFFER = {"name", "terms"}

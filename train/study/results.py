@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 import breadth.loaders
-import breadth.train
 from breadth.loaders.errors import OutputError
 
 
@@ -21,8 +20,7 @@ def code_version() -> str:
     ``train/study`` is left out: how rows are analysed does not change them.
     """
     digest = sha256(f"{torch.__version__} {np.__version__}".encode())
-    for package in (breadth.loaders, breadth.train):
-        root = Path(package.__path__[0])
+    for root in (Path(breadth.loaders.__path__[0]), Path(__file__).parents[1]):
         for path in sorted(root.rglob("*")):
             if path.suffix in (".py", ".toml") and "study" not in path.relative_to(root).parts:
                 digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from breadth.train.recipe import TrainRecipe
-
+from ..recipe import TrainRecipe
 from .analysis import Comparison, Rows, compare
 from .design import Study
 from .pairing import training_recipe, training_recipes

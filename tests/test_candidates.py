@@ -1,0 +1,158 @@
+"""Every format of a pool gives the same candidates, each with one uid, cut the same way."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from breadth.curate.pool import Candidates, canonical_url, part_count, read_pool
+from breadth.curate.recipe import PoolColumns
+from breadth.loaders.errors import PoolError
+
+ROWS = [(f"http://h{n % 7}.example/p{n}.jpg", f"caption number {n}") for n in range(40)]
+FRAME = pd.DataFrame(ROWS, columns=["url", "caption"])
+
+
+def write(folder: Path, kind: str) -> Path:
+    """Write the same pool in one of img2dataset's input formats."""
+    file = folder / f"pool.{kind}"
+    plain = kind.removesuffix(".gz")
+    text = {
+        "csv": lambda: FRAME.to_csv(index=False),
+        "tsv": lambda: FRAME.to_csv(index=False, sep="\t"),
+        "json": lambda: FRAME.to_json(orient="records"),
+        "jsonl": lambda: FRAME.to_json(orient="records", lines=True),
+    }
+    if plain == "parquet":
+        FRAME.to_parquet(file)
+    else:
+        body = text[plain]().encode()
+        file.write_bytes(gzip.compress(body) if kind.endswith(".gz") else body)
+    return file
+
+
+def uids(candidates: Candidates) -> list[str]:
+    return [uid for part in candidates.parts for uid in part["uid"].to_pylist()]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "json", "jsonl", "csv.gz", "jsonl.gz"])
+def test_every_format_gives_the_candidates_of_the_parquet(kind: str, tmp_path: Path) -> None:
+    """The same rows are the same pool, whatever file they come in."""
+    expected = read_pool(str(write(tmp_path, "parquet")), PoolColumns())
+    found = read_pool(str(write(tmp_path, kind)), PoolColumns())
+    assert uids(found) == uids(expected)
+    assert found.fingerprint == expected.fingerprint
+
+
+def test_a_list_of_links_has_empty_captions(tmp_path: Path) -> None:
+    """A txt pool is one URL a line."""
+    file = tmp_path / "pool.txt"
+    file.write_text("\n".join(url for url, _ in ROWS) + "\n\n")
+    found = read_pool(str(file), PoolColumns())
+    assert found.count == 40
+    assert {c for part in found.parts for c in part["caption"].to_pylist()} == {""}
+
+
+def test_a_folder_and_a_pattern_read_all_their_files(tmp_path: Path) -> None:
+    """A pool may be many files."""
+    for half in (0, 1):
+        FRAME.iloc[half * 20 : half * 20 + 20].to_parquet(tmp_path / f"{half}.parquet")
+    whole = read_pool(str(tmp_path), PoolColumns())
+    assert sorted(uids(whole)) == sorted(uids(read_pool(f"{tmp_path}/*.parquet", PoolColumns())))
+    assert whole.count == 40
+
+
+def test_usual_and_named_columns_are_found(tmp_path: Path) -> None:
+    """LAION's URL and TEXT are found by themselves; other names are said in the recipe."""
+    laion, odd = tmp_path / "laion.parquet", tmp_path / "odd.parquet"
+    FRAME.rename(columns={"url": "URL", "caption": "TEXT"}).to_parquet(laion)
+    FRAME.rename(columns={"url": "where", "caption": "what"}).to_parquet(odd)
+    expected = uids(read_pool(str(write(tmp_path, "parquet")), PoolColumns()))
+    assert uids(read_pool(str(laion), PoolColumns())) == expected
+    assert uids(read_pool(str(odd), PoolColumns("where", "what"))) == expected
+    with pytest.raises(PoolError, match=r"no url column 'url' \(it has where, what\)"):
+        read_pool(str(odd), PoolColumns())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda f: None, "there is no pool at"),
+        (lambda f: f.mkdir(), "no parquet, csv, tsv, txt, json, jsonl files and no shards"),
+        (lambda f: f.write_text("not parquet at all"), "cannot read"),
+        (lambda f: FRAME.iloc[:0].to_parquet(f), "holds no pairs"),
+    ],
+)
+def test_a_pool_that_is_none_is_refused_in_one_line(
+    make: object, message: str, tmp_path: Path
+) -> None:
+    """Missing, empty, foreign or broken: the message says which."""
+    file = tmp_path / "pool.parquet"
+    make(file)  # type: ignore[operator]
+    with pytest.raises(PoolError, match=message) as error:
+        read_pool(str(file), PoolColumns())
+    assert "\n" not in str(error.value)
+
+
+def test_repeated_rows_and_rows_without_a_link_keep_a_row_with_a_reason(tmp_path: Path) -> None:
+    """Of equal candidates the first stays; a fragment or the host's case makes no difference."""
+    again = [("HTTP://H0.example:80/p0.jpg#top", "caption number 0"), (None, "no link at all")]
+    pd.concat([FRAME, pd.DataFrame(again, columns=FRAME.columns)]).to_json(
+        tmp_path / "pool.jsonl", orient="records", lines=True
+    )
+    found = read_pool(str(tmp_path / "pool.jsonl"), PoolColumns())
+    dropped = [d for part in found.parts for d in part["_dropped"].to_pylist() if d]
+    assert found.count == 42
+    assert sorted(dropped) == ["no url", "repeated"]
+
+
+def test_a_pools_own_uid_is_kept(tmp_path: Path) -> None:
+    """DataComp's pools bring 32 hexadecimal digits of their own."""
+    own = [f"{n:032x}" for n in range(40)]
+    FRAME.assign(uid=own).to_parquet(tmp_path / "pool.parquet")
+    assert sorted(uids(read_pool(str(tmp_path / "pool.parquet"), PoolColumns()))) == own
+
+
+def test_a_column_with_a_verdicts_name_is_set_aside(tmp_path: Path) -> None:
+    """A ledger can be a pool: its old verdicts are kept under another name."""
+    FRAME.assign(kept=True).to_parquet(tmp_path / "pool.parquet")
+    assert "pool_kept" in read_pool(str(tmp_path / "pool.parquet"), PoolColumns()).columns
+
+
+@given(st.integers(1, 10**9), st.integers(1, 10**5))
+def test_parts_are_never_larger_than_asked_on_average_nor_tiny(pairs: int, most: int) -> None:
+    """The cut depends on the pool's size alone: enough parts, none of them for nothing."""
+    parts = part_count(pairs, most)
+    assert pairs / parts <= most
+    assert parts <= max(8, -(-pairs // most))
+    assert parts == 1 or pairs / parts >= min(most, 50) / 2
+
+
+def test_one_link_is_always_in_one_part(tmp_path: Path) -> None:
+    """All captions of a link meet in one task, so one body serves them."""
+    many = pd.DataFrame(
+        [(f"http://example.org/{n % 97}", f"caption {n}") for n in range(2000)],
+        columns=["url", "caption"],
+    )
+    many.to_parquet(tmp_path / "pool.parquet")
+    found = read_pool(str(tmp_path / "pool.parquet"), PoolColumns())
+    links = [set(part["url"].to_pylist()) for part in found.parts]
+    assert len(links) == 8
+    assert sum(map(len, links)) == 97
+    sizes = np.array([len(part) for part in found.parts])
+    assert sizes.min() > 0
+
+
+def test_urls_are_made_canonical_by_the_whatwg_rules() -> None:
+    """Host in lower case, default port and fragment gone, spaces escaped; the rest as it is."""
+    assert canonical_url(" HTTP://Ex.COM:80/a b/../c?x=1#f ") == "http://ex.com/c?x=1"
+    assert canonical_url("https://ex.com/A?b=%20") == "https://ex.com/A?b=%20"
+    assert canonical_url("no url") == "no url"
+    assert json.loads(json.dumps(canonical_url("http://münchen.example/"))).startswith(
+        "http://xn--"
+    )
