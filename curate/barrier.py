@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -105,12 +105,12 @@ class _Select(_BarrierTask):
 def _select(
     workspace: Workspace, legs: tuple[Leg, ...], parts: int, run: RunTasks, work: Path
 ) -> None:
-    stage = legs[-1].barrier
-    for done in range(stage.passes):  # type: ignore[union-attr]
+    stage = cast(Selector, legs[-1].barrier)
+    for done in range(stage.passes):
         tasks = [_Sketch(workspace, legs, part, work, done) for part in range(parts)]
-        names = run(f"{stage.name}: look {done + 1}", tasks)  # type: ignore[union-attr]
+        names = run(f"{stage.name}: look {done + 1}", tasks)
         _save(work / f"state-{done}.npy", sum(np.load(work / name) for name in names))
-    run(f"{stage.name}: keep", [_Select(workspace, legs, p, work) for p in range(parts)])  # type: ignore[union-attr]
+    run(f"{stage.name}: keep", [_Select(workspace, legs, p, work) for p in range(parts)])
 
 
 def _states(work: Path, count: int) -> tuple[np.ndarray, ...]:
@@ -181,8 +181,7 @@ class _Drop(_BarrierTask):
 def _match(
     workspace: Workspace, legs: tuple[Leg, ...], parts: int, run: RunTasks, work: Path
 ) -> None:
-    stage = legs[-1].barrier
-    assert isinstance(stage, Matcher)
+    stage = cast(Matcher, legs[-1].barrier)
     files = run(f"{stage.name}: keys", [_Keys(workspace, legs, p, work) for p in range(parts)])
     ranked = [_read(work / f"{part:05d}-rank.arrow") for part in range(parts)]
     starts = np.concatenate([[0], np.cumsum([len(table) for table in ranked])])

@@ -117,7 +117,7 @@ def _end(stages: Sequence[Stage], start: int) -> int:
 
 def _measure(stage: Stage, producers: dict[str, str]) -> str:
     """Fingerprint what a stage measures; it depends on whatever wrote the columns it reads."""
-    read = {c: producers.get(c, "pool") for c in sorted(stage.reads)}
+    read = {c: producers.get(c, "pool") for c in sorted({*stage.reads, *stage.reads_if_there})}
     own = digest([stage.name, stage.version, dict(stage.measuring()), read])
     producers.update(dict.fromkeys(stage.writes, own))
     return own

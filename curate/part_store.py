@@ -32,7 +32,7 @@ class PartStore:
 
     def commits(self) -> list[Path]:
         """Return the part's committed folders, oldest first."""
-        found = []
+        found: list[Path] = []
         while (folder := self._folder(len(found))).joinpath("done.json").is_file():
             found.append(folder)
         return found

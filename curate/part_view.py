@@ -36,13 +36,19 @@ class PartView:
                     return store.columns(stage, self.rows, [name])[name]
         return self.candidates[name].combine_chunks()
 
+    def has(self, name: str) -> bool:
+        """Say whether the candidates have a column or a stage so far has written it."""
+        written = (name in stage.writes for leg in self.legs for stage in leg.stages)
+        return name in self._columns or name in self.candidates.column_names or any(written)
+
     def put(self, name: str, values: pa.Array) -> None:
         """Replace a column by what a stage of the running leg has measured."""
         self._columns[name] = values
 
     def table(self, stage: Stage, rows: np.ndarray, *, pictures: bool) -> pa.Table:
         """Return the columns a stage may see, of ``rows``."""
-        names = stage.reads if pictures else (*stage.reads, *stage.writes, "uid")
+        names = [*stage.reads, *(n for n in stage.reads_if_there if self.has(n))]
+        names += [] if pictures else [*stage.writes, "uid"]
         take = pa.array(rows, pa.int64())
         columns = {n: pc.take(self.column(n), take) for n in names if n != "image"}
         if pictures and "image" in stage.reads:

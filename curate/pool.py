@@ -149,10 +149,11 @@ def _sorted(table: pa.Table) -> pa.Table:
 def _mark(table: pa.Table) -> pa.Table:
     uids = table["uid"].to_numpy(zero_copy_only=False)
     repeated = np.concatenate([[False], uids[1:] == uids[:-1]])
-    reason = np.where(repeated, "repeated", None)
+    reason = np.full(len(uids), None, object)
     if "_shard" not in table.column_names:
         no_url = pc.equal(pc.fill_null(table["url"], ""), "").to_numpy(zero_copy_only=False)
-        reason = np.where(no_url & ~repeated, "no url", reason)
+        reason[no_url] = "no url"
+    reason[repeated] = "repeated"
     return table.append_column("_dropped", pa.array(reason, pa.string()))
 
 

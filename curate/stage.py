@@ -14,8 +14,9 @@ STAGES: dict[str, type["Stage"]] = {}
 class Stage:
     """One step of a recipe: a frozen dataclass whose fields are its options.
 
-    ``reads`` names the columns the stage is given, ``writes`` those ``annotate`` returns; both may
-    be properties where they depend on an option. ``thresholds`` names the options that change only
+    ``reads`` names the columns the stage is given, ``reads_if_there`` those it is given where the
+    pool or an earlier stage has them, ``writes`` those ``annotate`` returns; they may be properties
+    where they depend on an option. ``thresholds`` names the options that change only
     the verdict: all others are taken to change what is measured. Raise ``version`` when the code
     measures something else than before.
     """
@@ -25,6 +26,7 @@ class Stage:
     resource: ClassVar[str] = "cpu"  # network, cpu or gpu: a leg ends where it changes
     thresholds: ClassVar[tuple[str, ...]] = ()
     reads: tuple[str, ...] = ()
+    reads_if_there: tuple[str, ...] = ()
     writes: Mapping[str, pa.DataType] = {}
 
     def __init_subclass__(cls, name: str = "", **kwargs: Any) -> None:

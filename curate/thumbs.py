@@ -29,17 +29,16 @@ def choose(ledger: Sequence[Path], seed: int, per_reason: int) -> list[list[int]
 
     The choice is by hash of uid and seed, so it depends on neither order nor parts.
     """
-    shown: dict[tuple[str | None, str | None], list[tuple[bytes, int, int]]] = defaultdict(list)
+    shown: dict[tuple[str, str], list[tuple[bytes, int, int]]] = defaultdict(list)
     where: dict[str, tuple[int, int]] = {}
     witness: dict[tuple[int, int], str] = {}
     for part, file in enumerate(ledger):
         table = pq.read_table(file, columns=["uid", "kept", "dropped_by", "reason", "witness"])
         for row, pair in enumerate(table.to_pylist()):
-            if pair["dropped_by"] != "pool" and not is_withheld(
-                (pair["dropped_by"], pair["reason"])
-            ):
+            group = pair["dropped_by"] or "", pair["reason"] or ""
+            if group[0] != "pool" and not is_withheld(group):
                 draw = hashlib.blake2b(f"{seed}/{pair['uid']}".encode(), digest_size=8).digest()
-                shown[pair["dropped_by"], pair["reason"]].append((draw, part, row))
+                shown[group].append((draw, part, row))
             if pair["kept"]:
                 where[pair["uid"]] = (part, row)
             if pair["witness"]:

@@ -16,7 +16,8 @@ def show_funnel(manifest: Manifest, reasons: int = 4) -> None:
     table.add_column("why", overflow="fold")
     for entry in manifest.funnel:
         dropped = entry["in"] - entry["kept"]
-        why = [f"{n:,} {reason}" for reason, n in list(entry["dropped"].items())[:reasons]]
+        most = sorted(entry["dropped"].items(), key=lambda item: -item[1])  # JSON sorts by name
+        why = [f"{n:,} {reason}" for reason, n in most[:reasons]]
         more = len(entry["dropped"]) - reasons
         why += [f"and {more} other reasons"] if more > 0 else []
         table.add_row(

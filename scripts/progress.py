@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from breadth.curate.engine import Progress as Report
 
@@ -20,7 +27,7 @@ def bars() -> Iterator[Report]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        known: dict[str, tuple[int, int]] = {}  # label -> bar, tasks of the waves before
+        known: dict[str, tuple[TaskID, int]] = {}  # label -> bar, tasks of the waves before
 
         def report(label: str, done: int, tasks: int) -> None:
             if label not in known:

@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -41,6 +42,12 @@ def drawn() -> list[tuple[bytes, str]]:
 
 def encode(pixels: object, quality: int = 90) -> bytes:
     return bytes(cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1])  # type: ignore[index]
+
+
+def result(out: Path) -> dict[str, str]:
+    """Every file of a build that a user keeps, by its hash."""
+    files = [out / "manifest.json", *(out / "shards").iterdir(), *(out / "ledger").iterdir()]
+    return {str(f.relative_to(out)): sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 @pytest.fixture

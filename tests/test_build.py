@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from breadth.loaders.errors import Failed, OutputError
 from breadth.loaders.folder import open_folder
 from breadth.loaders.manifest import Manifest
 
-from .conftest import Site
+from .conftest import Site, result
 
 EMBEDDED: list[int] = []
 
@@ -53,12 +52,6 @@ def recipe(name: str = "test", min_words: int = 3, **output: Any) -> Recipe:
 
 def ledger(out: Path) -> pa.Table:
     return pa.concat_tables(pq.read_table(f) for f in sorted((out / "ledger").glob("*.parquet")))
-
-
-def result(out: Path) -> dict[str, str]:
-    """Every file a user keeps, by its hash."""
-    files = [out / "manifest.json", *(out / "shards").iterdir(), *(out / "ledger").iterdir()]
-    return {str(f.relative_to(out)): sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 def test_every_candidate_has_one_row_and_the_accounts_add_up(pool: Path, tmp_path: Path) -> None:

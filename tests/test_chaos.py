@@ -5,12 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from .conftest import Site
+from .conftest import Site, result
 
 RECIPE = """
 name = "chaos"
@@ -35,12 +34,6 @@ def command(folder: Path, pool: Path, out: Path) -> list[str]:
     recipe.write_text(RECIPE)
     verb = [sys.executable, "-m", "breadth.scripts.cli", "build", str(recipe)]
     return [*verb, "--pool", str(pool), "--out", str(out), "--workers", "2"]
-
-
-def result(out: Path) -> dict[str, str]:
-    """Every file a user keeps, by its hash."""
-    files = [out / "manifest.json", *(out / "shards").iterdir(), *(out / "ledger").iterdir()]
-    return {str(f.relative_to(out)): sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 def wait_for_parts(out: Path, count: int, process: subprocess.Popen[bytes]) -> None:

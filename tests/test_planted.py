@@ -218,7 +218,7 @@ def _write_build(folder, rows):
         dropped = Counter(r["reason"] for r in rows if r["dropped_by"] == stage)
         kept = entering - sum(dropped.values())
         funnel.append(
-            {"stage": stage, "kind": "", "in": entering, "kept": kept, "dropped": dropped}
+            {"stage": stage, "kind": "", "in": entering, "kept": kept, "dropped": dict(dropped)}
         )
         entering = kept
     Manifest(

@@ -164,6 +164,8 @@ def test_a_half_finished_pair_is_not_compared():
     assert len(found.differences) == 1
     assert found.draws is None
     assert "one draw has no spread" in found.refusal
+    del rows["wide", 0, "clip"]
+    assert "No pair of runs" in comparison_table(study, compare(study, rows))
 
 
 # --- the file

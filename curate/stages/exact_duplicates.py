@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +35,7 @@ class ExactDuplicates(Matcher, name="exact_duplicates"):
     prefer: str | None = None
 
     capacity = 1
-    reads_if_there: ClassVar[tuple[str, ...]] = ("sha256",)
+    reads_if_there = ("sha256",)
     thresholds = ("same_bytes", "same_caption", "prefer")
 
     def __post_init__(self) -> None:

@@ -87,7 +87,9 @@ def plan_text(study: Study, results: str) -> str:
 
 
 def comparison_table(study: Study, comparisons: Sequence[Comparison]) -> str:
-    """Write the comparisons as a Markdown table."""
+    """Write the comparisons as a Markdown table, or say that there is none yet."""
+    if not comparisons:
+        return "No pair of runs is finished yet."
     first = study.objectives[0]
     header = [
         "metric",
