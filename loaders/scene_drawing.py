@@ -33,7 +33,7 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
 
 _SHIFT = 4  # OpenCV's fixed point: outlines are placed to 1/16 px
 # The texture's second tone is a darker version of the first, so that the colour keeps its name.
-_DARKER = 0.55
+_DARKER = 0.65
 
 
 def _ring_of_points(n: int, radii: tuple[float, ...] = (1.0,), start: float = -0.5) -> np.ndarray:

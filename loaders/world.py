@@ -19,7 +19,8 @@ from .scene_drawing import picture as picture
 
 TEXTURES = {"plain": "", "striped": "with stripes", "dotted": "with dots", "checked": "with checks"}
 RELATIONS = ("above", "below", "left of", "right of")
-_SIZES = {"large": (0.29, 0.34), "small": (0.20, 0.24)}
+_SIZES = {"large": (0.30, 0.34), "small": (0.23, 0.26)}
+_SWAY = 0.1  # how far the main object stands from the middle of its room
 _NUMBERS = ("no", "one", "two", "three")
 # After each of these fastText calls every scene English; bare noun phrases it takes for French.
 _OPENINGS = (
@@ -151,9 +152,12 @@ def scene(world: World, index: int) -> Scene:
 
 
 def _main_centre(relation: str, reach: float, rng: np.random.Generator) -> tuple[float, float]:
-    """Place the main object anywhere, but a quarter of the picture belongs to companions."""
-    along = float(rng.uniform(reach, 1 - reach))
-    across = float(rng.uniform(reach, max(reach, (1 if relation == "alone" else 0.76) - reach)))
+    """Place the main object near the middle; a quarter of the picture belongs to companions."""
+    room = 1.0 if relation == "alone" else 0.76
+    along, across = (
+        middle + float(rng.uniform(-1, 1)) * min(_SWAY, max(middle - reach, 0))
+        for middle in (0.5, room / 2)
+    )
     return _placed(relation, along, across)
 
 
