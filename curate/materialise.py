@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import file_digest
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Layout:
         edges = [len(part) * i // count for i in range(count + 1)] if count else [0]
         return tuple(
             tuple((int(p), row[a:b][part[a:b] == p]) for p in np.unique(part[a:b]))
-            for a, b in zip(edges[:-1], edges[1:], strict=True)
+            for a, b in pairwise(edges)
         )
 
     @property

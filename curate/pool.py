@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import ada_url
 import numpy as np
@@ -161,7 +162,7 @@ def _cut(table: pa.Table, parts: int) -> Iterable[pa.Table]:
     hashes = table["_hash"].to_numpy()
     edges = [(p << 64) // parts for p in range(parts)]
     starts = [int(np.searchsorted(hashes, np.uint64(e))) for e in edges] + [len(table)]
-    for start, end in zip(starts[:-1], starts[1:], strict=True):
+    for start, end in pairwise(starts):
         yield table.slice(start, end - start).drop_columns(["_hash"])
 
 

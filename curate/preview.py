@@ -36,9 +36,7 @@ def preview(recipe: Recipe, pool: str, embedder: str | None = None) -> Preview:
     recipe.check(candidates.columns, candidates.has_pictures)
     legs = cut(bind_embedders(recipe, embedder), candidates.fingerprint, recipe.seed)
     known, left = _funnel(recipe.stages, candidates)
-    return Preview(
-        legs, candidates.count, len(candidates.parts), known, _peak_bytes(recipe, left)
-    )
+    return Preview(legs, candidates.count, len(candidates.parts), known, _peak_bytes(recipe, left))
 
 
 def _funnel(

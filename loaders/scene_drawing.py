@@ -122,10 +122,13 @@ def _coverage(polygons: list[np.ndarray], px: int) -> np.ndarray:
     return cv2.fillPoly(covered, points, 255, lineType=cv2.LINE_AA, shift=_SHIFT)
 
 
-@lru_cache(maxsize=64)
-def _texture(name: str, px: int, cell: int) -> np.ndarray:
-    """Return the brightness of a texture, float32 [px, px, 1], 1 or the darker tone."""
-    y, x = np.mgrid[0:px, 0:px]
+@lru_cache(maxsize=512)
+def _texture(name: str, cell: int) -> np.ndarray:
+    """Return the brightness of a texture, float32 [12 cells, 12 cells, 1], 1 or the darker tone.
+
+    No shape is more than 9 cells long.
+    """
+    y, x = np.mgrid[0 : 12 * cell, 0 : 12 * cell]
     if name == "striped":
         dark = (x + y) % (2 * cell) < cell
     elif name == "checked":
@@ -133,7 +136,7 @@ def _texture(name: str, px: int, cell: int) -> np.ndarray:
     elif name == "dotted":
         dark = (x % (2 * cell) - cell) ** 2 + (y % (2 * cell) - cell) ** 2 < (0.62 * cell) ** 2
     else:
-        dark = np.zeros((px, px), bool)
+        dark = np.zeros_like(x, bool)
     return np.where(dark, np.float32(_DARKER), np.float32(1))[:, :, None]
 
 
@@ -146,7 +149,7 @@ def _paint(
     x, y, w, h = cv2.boundingRect(covered)
     here = np.s_[y : y + h, x : x + w]
     alpha = covered[here][:, :, None].astype(np.float32) / 255
-    tone = _texture(texture, px, max(2, round(0.28 * radius * px)))[:h, :w]
+    tone = _texture(texture, max(2, round(0.28 * radius * px)))[:h, :w]
     canvas[here] += alpha * (colour * tone - canvas[here])
 
 

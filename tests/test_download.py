@@ -12,7 +12,10 @@ from breadth.curate.stages.download import Download, is_svg, render_svg
 
 from .conftest import Site, encode
 
-SVG = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 40 20"><rect width="20" height="20" fill="red"/></svg>'
+SVG = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 40 20">'
+    b'<rect width="20" height="20" fill="red"/></svg>'
+)
 
 
 def fetched(site: Site, *paths: str, **options: object) -> list[dict[str, object]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import breadth.curate.stages  # noqa: F401  (fills the catalogue)
 from breadth.curate.recipe import Recipe, shipped
 from breadth.curate.stage import STAGES
 from breadth.scripts.cli import VERBS, cli

@@ -1,5 +1,7 @@
 """The terms against their formulas, and the views that feed them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -121,6 +123,23 @@ def test_hidden_words_are_predicted_from_the_picture_too():
     assert not torch.equal(other["token_logits"], views["token_logits"])
     other, _ = encode(recipe, images, torch.where(captions > 3, 5, captions))
     assert not torch.equal(other["predicted_patches"], views["predicted_patches"])
+
+
+def test_each_step_hides_something_else():
+    """Masks are a pure function of seed and step, and the two views draw apart."""
+    _, captions = make_batch(4)
+    recipe = make_recipe()
+
+    def hidden(view, step, seed=0):
+        seeded = replace(recipe, seed=seed)
+        return draw_masks(seeded, plan_views(JOINT), captions, step, torch.device("cpu"))[
+            view
+        ].hidden_BL
+
+    for view in ("masked image", "masked text"):
+        assert torch.equal(hidden(view, 3), hidden(view, 3))
+        assert not torch.equal(hidden(view, 3), hidden(view, 4))
+        assert not torch.equal(hidden(view, 3), hidden(view, 3, seed=1))
 
 
 def test_tokens_is_the_cross_entropy_at_hidden_words():

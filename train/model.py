@@ -167,6 +167,8 @@ def initialise(model: nn.Module, seed: int) -> None:
                 parameter.normal_(std=0.02, generator=draws)
             else:
                 nn.init.xavier_uniform_(parameter, generator=draws)
+        for stack in (m for m in model.modules() if isinstance(m, Stack)):
+            stack.quieten()
 
 
 def build_model(recipe: TrainRecipe, vocabulary: int) -> Model:

@@ -18,7 +18,16 @@ from ..schema import COLUMNS
 from ..stage import Filter
 
 RESIZE_MODES = ("no", "border", "keep_ratio", "keep_ratio_largest", "center_crop")
-FACTS = "status error_message width height original_width original_height exif sha256".split()
+FACTS = (
+    "status",
+    "error_message",
+    "width",
+    "height",
+    "original_width",
+    "original_height",
+    "exif",
+    "sha256",
+)
 
 
 @dataclass(frozen=True)
@@ -159,11 +168,8 @@ class _RendersSvg:
 def is_svg(start: bytes) -> bool:
     """Say whether the first bytes of a file are an SVG document's."""
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
-    return (
-        text.startswith(b"<svg")
-        or (text.startswith(b"<?xml") and b"<svg" in start)
-        or (text.startswith(b"<!DOCTYPE svg"))
-    )
+    declared = text.startswith(b"<?xml") and b"<svg" in start
+    return declared or text.startswith((b"<svg", b"<!DOCTYPE svg"))
 
 
 def render_svg(document: bytes, side_px: int) -> bytes:
@@ -174,7 +180,8 @@ def render_svg(document: bytes, side_px: int) -> bytes:
     import resvg_py
 
     text = document.decode("utf-8", "replace")
-    return bytes(resvg_py.svg_to_bytes(svg_string=text, width=side_px, height=side_px))
+    # Without dpi, resvg_py finds sizes in pt, mm and cm invalid; 96 is CSS's.
+    return bytes(resvg_py.svg_to_bytes(svg_string=text, width=side_px, height=side_px, dpi=96))
 
 
 def _reason(message: str) -> str:

@@ -22,6 +22,13 @@ HANG_S = 60.0  # longer than any client should wait
 PLACEHOLDER = "placeholder.jpg"
 _TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 _TYPES[".svg"] = "image/svg+xml"
+# How a conversation ends: the client leaves or talks nonsense, or the servers stop.
+_GONE = (
+    ConnectionError,
+    asyncio.IncompleteReadError,
+    asyncio.LimitOverrunError,
+    asyncio.CancelledError,
+)
 _CANNOT_BIND = (errno.EADDRNOTAVAIL, errno.EACCES)
 
 
@@ -76,7 +83,7 @@ class Servers:
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection until either side closes it."""
         address = writer.get_extra_info("sockname")[0]
-        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        with suppress(*_GONE):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 line = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
