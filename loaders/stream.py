@@ -1,6 +1,7 @@
 """Stream a folder as batches: endless, resumable, the same for any number of ranks and workers."""
 
 import os
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -107,7 +108,8 @@ class Stream:
                 self._position += self._batch_pairs
                 yield batch
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            if not sys.is_finalizing():  # a stream left open at exit: the threads are gone
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def _readings(self, pool: ThreadPoolExecutor, threads: int) -> Iterator[Reading]:
         """Yield batches in order, some begun ahead of their use where there are workers."""

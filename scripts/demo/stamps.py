@@ -45,11 +45,22 @@ def fetch_stamps(cache: Path = CACHE) -> Path:
                 )
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            _call(["apt-get", "download", PACKAGE], Path(scratch))
-            archive = next(Path(scratch).glob("*.deb"))
-            _call(["dpkg", "-x", archive.name, "unpacked"], Path(scratch))
-            (Path(scratch) / "unpacked").replace(unpacked)
+            _unpack(Path(scratch)).replace(unpacked)
     return unpacked / "usr" / "share" / "tuxpaint" / "stamps"
+
+
+def _unpack(scratch: Path) -> Path:
+    """Fetch the package with lists of our own, so that neither root nor old lists matter."""
+    for folder in ("lists/partial", "cache/archives/partial"):
+        (scratch / folder).mkdir(parents=True)
+    places = {"Dir::State::Lists": scratch / "lists", "Dir::Cache": scratch / "cache"}
+    options = [f"-o{name}={place}" for name, place in places.items()]
+    apt = ["apt-get", "-qq", "-oDebug::NoLocking=1", *options]
+    _call([*apt, "update"], scratch)
+    _call([*apt, "download", PACKAGE], scratch)
+    archive = next(scratch.glob("*.deb"))
+    _call(["dpkg", "-x", archive.name, "unpacked"], scratch)
+    return scratch / "unpacked"
 
 
 def _call(command: list[str], folder: Path) -> None:
@@ -57,8 +68,8 @@ def _call(command: list[str], folder: Path) -> None:
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("E:")]
         raise Refused(
-            f"{' '.join(command)} failed ({said[0] if said else 'no reason given'}): "
-            "run `apt-get update` as root, check the network, then run the same command again"
+            f"{command[0]} {command[-1]} failed ({said[0] if said else 'no reason given'}): check "
+            "the network and apt's sources, then run the same command again"
         )
 
 
