@@ -1,6 +1,7 @@
 # Two commands need nothing before them: make demo, make test.
-PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c pass >/dev/null 2>&1 && echo python3.12 || \
-	(command -v python3.11 >/dev/null 2>&1 && python3.11 -c pass >/dev/null 2>&1 && echo python3.11) || echo python3)
+# the first Python of a version that all dependencies have
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && exit; done; echo python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH := torch==2.13.0
