@@ -14,16 +14,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from breadth.loaders.errors import OutputError
+from breadth.loaders.errors import OutputError, PoolError, RecipeError, ShardError
 from breadth.loaders.manifest import Manifest
 from breadth.loaders.whole_file import replaced
 
 from .barrier import decide
 from .engine import Progress, Runner, open_engine
+from .layout import Layout
 from .ledger import LedgerTask, funnel
 from .leg_task import LegTask
 from .legs import Leg, bind_embedders, cut, digest
-from .materialise import Layout, write_keep_list, write_shards
+from .materialise import write_keep_list, write_shards
 from .part_store import sweep
 from .pool import Candidates, read_pool
 from .recipe import Recipe
@@ -52,11 +53,16 @@ def build(
     on the same folder: only what it changes is measured. Raises RecipeError, PoolError or
     OutputError before any work, Failed when some parts failed.
     """
-    workspace = Workspace(Path(out))
+    workspace = Workspace(Path(out).absolute())  # workers may stand in other folders
     run = None if embedder is None else str(Path(embedder).resolve())
     stages = bind_embedders(recipe, run)
     candidates = read_pool(str(pool), recipe.pool, recipe.output.part_pairs)
     recipe.check(candidates.columns, candidates.has_pictures)
+    if candidates.has_pictures and candidates.repeated and not recipe.output.materialise:
+        raise RecipeError(
+            "the pool's shards hold some uids twice, which a keep-list cannot tell apart: set "
+            "[output] materialise = true"
+        )
     legs = cut(stages, candidates.fingerprint, recipe.seed)
     with _lease(workspace.out, recipe, candidates):
         finished = _finished(workspace, recipe, legs)
@@ -99,7 +105,7 @@ def _run(
     if recipe.output.materialise:
         shards, keep_list = write_shards(layout, runner, recipe.output.keep_staged), ""
     else:
-        shards, keep_list = write_keep_list(layout, ledger)
+        shards, keep_list = write_keep_list(layout, runner, ledger)
     manifest = Manifest(
         name=recipe.name,
         recipe=recipe.text,
@@ -126,20 +132,30 @@ def _fingerprint(recipe: Recipe, legs: Sequence[Leg]) -> str:
 
 
 def _finished(workspace: Workspace, recipe: Recipe, legs: Sequence[Leg]) -> Manifest | None:
-    """Return the manifest where this very build is done and its shards are all there."""
+    """Return the manifest where this very build is done and all it names is there.
+
+    Else the manifest goes, so that what is no longer this recipe's, or whole, is built again.
+    """
     if not (workspace.out / "manifest.json").is_file():
         return None
-    manifest = Manifest.read(workspace.out)
-    if manifest.fingerprint != _fingerprint(recipe, legs):
-        (workspace.out / "manifest.json").unlink()  # what is there is no longer this recipe's
-        return None
-    for shard in manifest.shards:
-        manifest.locate(workspace.out, shard)
-    return manifest
+    try:
+        manifest = Manifest.read(workspace.out)
+        files = [workspace.ledger_file(part) for part in range(manifest.parts)]
+        files += [workspace.out / manifest.keep_list] if manifest.keep_list else []
+        if manifest.fingerprint == _fingerprint(recipe, legs) and all(f.is_file() for f in files):
+            for shard in manifest.shards:
+                manifest.locate(workspace.out, shard)
+            return manifest
+    except (PoolError, ShardError):
+        pass  # damaged, or a shard is gone
+    (workspace.out / "manifest.json").unlink()
+    return None
 
 
 def _prepare(workspace: Workspace, candidates: Candidates) -> None:
     """Write the candidates and sweep what killed attempts left."""
+    for leftover in workspace.out.rglob(".*.tmp"):  # files that were never whole
+        leftover.unlink(missing_ok=True)
     folder = workspace.parts / "pool"
     folder.mkdir(parents=True, exist_ok=True)
     sweep(workspace.parts)
@@ -171,6 +187,7 @@ def _lease(out: Path, recipe: Recipe, candidates: Candidates) -> Iterator[None]:
             raise OutputError(
                 f"{out} is being built by {holder}: wait for it, or stop it first"
             ) from None
+        _belongs(out, owner)  # another driver may have come first, and be done by now
         lease.truncate(0)
         lease.write(f"process {os.getpid()}\n")
         lease.flush()
@@ -186,7 +203,7 @@ def _belongs(out: Path, owner: Mapping[str, Any]) -> None:
         raise OutputError(f"{out} is a file: give a folder")
     record = out / "build.json"
     if not record.is_file():
-        if any(f.name != ".lease" for f in out.iterdir()):
+        if any(not f.name.startswith(".") for f in out.iterdir()):  # ours, before its first file
             raise OutputError(f"{out} holds other files: give an empty or new folder")
         return
     known = json.loads(record.read_text())

@@ -174,7 +174,8 @@ class Runner:
     def _failure(self, label: str, errors: dict[int, BaseException], tasks: int) -> BreadthError:
         self.failed.mkdir(parents=True, exist_ok=True)
         for index, error in errors.items():
-            file = self.failed / f"{label.replace(': ', '-').replace(' ', '-')}-{index:05d}.txt"
+            name = label.replace(": ", "-").replace(" ", "-")[:100]  # names end at 255 bytes
+            file = self.failed / f"{name}-{index:05d}.txt"
             file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         first = errors[min(errors)]
         if len(errors) == tasks and isinstance(first, BreadthError) and first.exit_status == 2:

@@ -68,8 +68,10 @@ def ledger_columns(workspace: Workspace, legs: Sequence[Leg], part: int) -> pa.T
             measured = workspace.store(leg, part).columns(stage, len(candidates), names)
             reached = pa.array((dropped_by == ALIVE) | (dropped_by >= number))
             for name, values in measured.items():
+                if name in columns and columns[name].type != values.type:
+                    columns[f"pool_{name}"] = columns.pop(name)  # the pool meant something else
                 before = columns.get(name, pa.nulls(len(values), values.type))
-                columns[name] = pc.if_else(reached, values, before.cast(values.type))
+                columns[name] = pc.if_else(reached, values, before)
     return pa.table(columns)
 
 

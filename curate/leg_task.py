@@ -53,9 +53,10 @@ class LegTask:
             if isinstance(stage, Filter):
                 _judge(stage, number, view, verdicts)
             self.seconds[stage.name] = time.perf_counter() - started
-        measuring.commit(self.seconds)
         view.close()
-        return verdicts
+        # where another attempt was first (of a driver that was killed, or a worker that was thought
+        # dead), what it has measured counts: fetched twice, a picture can differ
+        return verdicts if measuring.commit(self.seconds) else self._run()
 
 
 def _judge(stage: Filter, number: int, view: PartView, verdicts: Verdicts) -> None:

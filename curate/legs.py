@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from breadth.loaders.errors import RecipeError
@@ -28,7 +28,6 @@ class Leg:
     first_stage: int
     measured: str
     verdict: str
-    image_from: tuple[str, ...] = field(default=())  # folders of legs that wrote pictures before
 
     @property
     def resource(self) -> str:
@@ -50,6 +49,11 @@ class Leg:
     def writes_pictures(self) -> bool:
         """Whether the leg stores pictures of its own."""
         return any("image" in stage.writes for stage in self.stages)
+
+
+def picture_legs(legs: Sequence[Leg]) -> tuple[str, ...]:
+    """Return the folders of the legs that store pictures of their own, in order."""
+    return tuple(leg.folder for leg in legs if leg.writes_pictures)
 
 
 def bind_embedders(recipe: Recipe, run: str | None) -> tuple[Stage, ...]:
@@ -90,16 +94,13 @@ def cut(stages: Sequence[Stage], pool_fingerprint: str, seed: int) -> tuple[Leg,
     legs: list[Leg] = []
     producers: dict[str, str] = {}
     verdict = digest({"pool": pool_fingerprint, "seed": seed})
-    pictures: tuple[str, ...] = ()
     start = 0
     while start < len(stages):
         end = _end(stages, start)
         own = tuple(stages[start:end])
         measured = digest([_measure(stage, producers) for stage in own])
         verdict = digest([verdict, measured, [[s.name, s.options()] for s in own]])
-        leg = Leg(len(legs), own, start, measured, verdict, pictures)
-        legs.append(leg)
-        pictures += (leg.folder,) if leg.writes_pictures else ()
+        legs.append(Leg(len(legs), own, start, measured, verdict))
         start = end
     return tuple(legs)
 

@@ -3,10 +3,9 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from hashlib import file_digest
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,55 +17,47 @@ from breadth.loaders.index import read_index
 from breadth.loaders.manifest import Shard
 from breadth.loaders.whole_file import replaced
 
+from .layout import Layout, Rows
 from .ledger import ledger_columns
-from .legs import Leg, digest
+from .legs import Leg, picture_legs
 from .measuring import refetch
-from .pictures import Pictures
+from .pictures import LAYOUT, Pictures, layout_of
 from .shard_writer import PairToWrite, write_shard
 from .workspace import Workspace
 
 WAVE = 16
 """Shards written before staged pictures are freed: bounds the disk that a build takes."""
 
-Rows = tuple[tuple[int, np.ndarray], ...]
-"""Which rows of which parts, in order."""
+KEEP_LIST = "keep.parquet"
+
+RunTasks = Callable[[str, Sequence[Callable[[], Any]]], list[Any]]
+"""Run tasks under a label and return their results in order."""
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Which kept pairs go into which shard: sizes differ by one at most."""
+class FindTask:
+    """Find the pictures of a part's kept pairs, fetching again those that an earlier build freed.
+
+    One task a part, before any shard: two shards that share a part would fetch it at once.
+    """
 
     workspace: Workspace
     legs: tuple[Leg, ...]
-    kept: tuple[np.ndarray, ...]  # by part
-    pairs_per_shard: int
+    part: int
+    rows: np.ndarray
 
-    @cached_property
-    def shards(self) -> tuple[Rows, ...]:
-        """Return the rows of every shard, in the order of parts."""
-        part = np.repeat(np.arange(len(self.kept)), [len(rows) for rows in self.kept])
-        row = np.concatenate(self.kept) if len(part) else np.array([], np.int64)
-        count = -(-len(part) // self.pairs_per_shard)
-        edges = [len(part) * i // count for i in range(count + 1)] if count else [0]
-        return tuple(
-            tuple((int(p), row[a:b][part[a:b] == p]) for p in np.unique(part[a:b]))
-            for a, b in pairwise(edges)
-        )
+    def __call__(self) -> list[Path]:
+        """Return the tars that hold the pictures."""
+        pictures = self._pictures()
+        missing = pictures.missing(self.rows)
+        if len(missing):
+            refetch(self.workspace, self.legs, self.part, missing)
+            pictures = self._pictures()
+        places = (pictures.place(row) for row in self.rows.tolist())
+        return sorted({place.tar for place in places if place is not None})
 
-    @property
-    def key(self) -> str:
-        """Return a fingerprint of what the shards will hold."""
-        return digest([self.legs[-1].verdict, self.pairs_per_shard])[:16]
-
-    @property
-    def new(self) -> Path:
-        """Return the folder the shards are written in before they take their place."""
-        return self.workspace.out / f"shards.new-{self.key}"
-
-    @property
-    def records(self) -> Path:
-        """Return the folder of the records of finished shards."""
-        return self.workspace.parts / f"shards-{self.key}"
+    def _pictures(self) -> Pictures:
+        return _pictures(self.workspace, self.legs, self.part)
 
 
 @dataclass(frozen=True)
@@ -81,10 +72,9 @@ class ShardTask:
 
     def __call__(self) -> dict[str, Any]:
         """Write the shard unless its record and file are there; returns its record."""
-        done = finished(self.record, (self.file, self.workspace.out / "shards" / self.file.name))
+        done = finished(self.record, self.file)
         if done is not None:
             return done
-        self.file.parent.mkdir(exist_ok=True)
         self.record.parent.mkdir(parents=True, exist_ok=True)
         schema = ledger_columns(self.workspace, self.legs, self.rows[0][0]).schema
         shard = asdict(write_shard(self.file, self._pairs(), schema))
@@ -93,57 +83,94 @@ class ShardTask:
         return shard
 
     def _pairs(self) -> Iterator[PairToWrite]:
-        stored = tuple(leg.folder for leg in self.legs if leg.writes_pictures)
         for part, rows in self.rows:
-            candidates = self.workspace.candidates(part)
-            pictures = Pictures(self.workspace.out, part, candidates, stored)
-            missing = pictures.missing(rows)
-            if len(missing):
-                refetch(self.workspace, self.legs, part, missing)
-                pictures = Pictures(self.workspace.out, part, candidates, stored)
             columns = ledger_columns(self.workspace, self.legs, part).take(pa.array(rows))
-            for row, facts in zip(rows.tolist(), columns.to_pylist(), strict=True):
-                place = pictures.place(row)
-                yield facts, pictures.read(row), place.extension if place else "jpg"
-            pictures.close()
+            with closing(_pictures(self.workspace, self.legs, part)) as pictures:
+                for row, facts in zip(rows.tolist(), columns.to_pylist(), strict=True):
+                    encoded, place = pictures.read(row), pictures.place(row)
+                    yield facts, encoded, place.extension if place else "jpg"
 
 
-def finished(record: Path, files: Sequence[Path]) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class TarTask:
+    """Describe a tar that a manifest refers to; reads it once for its hash."""
+
+    tar: Path
+    name: str
+
+    def __call__(self) -> Shard:
+        """Return its entry in the manifest."""
+        with self.tar.open("rb") as file:
+            sha = file_digest(file, "sha256").hexdigest()
+        return Shard(self.name, len(read_index(self.tar)), self.tar.stat().st_size, sha)
+
+
+def _pictures(workspace: Workspace, legs: Sequence[Leg], part: int) -> Pictures:
+    return Pictures(workspace.out, part, workspace.candidates(part), picture_legs(legs))
+
+
+def finished(record: Path, file: Path) -> dict[str, Any] | None:
     """Return a shard's record where the shard is on disk with the size that it says."""
     if not record.is_file():
         return None
     shard: dict[str, Any] = json.loads(record.read_text())
-    whole = any(f.is_file() and f.stat().st_size == shard["bytes"] for f in files)
-    return shard if whole else None
+    return shard if file.is_file() and file.stat().st_size == shard["bytes"] else None
 
 
-def write_shards(
-    layout: Layout, run: Callable[[str, Sequence[Any]], list[Any]], keep_staged: bool
-) -> tuple[Shard, ...]:
+def write_shards(layout: Layout, run: RunTasks, keep_staged: bool) -> tuple[Shard, ...]:
     """Write every shard, put them in ``shards/`` in place of what was there, and free the rest.
 
-    Cost on disk at its peak: the staged pictures not yet freed and the shards.
+    Cost on disk at its peak: the staged pictures not yet freed, the shards, and those before.
     """
-    out, shards = layout.workspace.out, layout.shards
+    out = layout.workspace.out
+    records = _standing(layout)
+    if records is None:
+        run("find pictures", _find_tasks(layout))
+        records = _write_new(layout, run, keep_staged)
+        _exchange(out, layout.new, {Path(record["name"]).stem for record in records})
+    for leftover in (*out.glob("shards.*"), *layout.workspace.parts.glob("shards-*")):
+        if leftover != layout.records:
+            shutil.rmtree(leftover)
+    (out / KEEP_LIST).unlink(missing_ok=True)
+    if not keep_staged:
+        _free(layout, before=None)
+    return tuple(Shard(**record) for record in records)
+
+
+def _find_tasks(layout: Layout) -> list[FindTask]:
+    kept = enumerate(layout.kept)
+    return [FindTask(layout.workspace, layout.legs, part, rows) for part, rows in kept]
+
+
+def _standing(layout: Layout) -> list[dict[str, Any]] | None:
+    """Return the records of the shards where this very layout stands in ``shards/``, whole."""
+    folder = layout.workspace.out / "shards"
+    if layout_of(folder).get("key") != layout.key:
+        return None
+    records = [finished(layout.record(n), folder / _tar(n)) for n in range(len(layout.shards))]
+    return None if None in records else [record for record in records if record]
+
+
+def _write_new(layout: Layout, run: RunTasks, keep_staged: bool) -> list[dict[str, Any]]:
+    """Write the shards beside those that are there, some at a time."""
+    layout.new.mkdir(exist_ok=True)
+    with replaced(layout.new / LAYOUT) as sink:
+        says = {"key": layout.key, "pictures": picture_legs(layout.legs)}
+        sink.write(json.dumps(says, sort_keys=True).encode())
     tasks = [
-        ShardTask(
-            layout.workspace,
-            layout.legs,
-            rows,
-            layout.new / f"{number:05d}.tar",
-            layout.records / f"{number:05d}.json",
-        )
-        for number, rows in enumerate(shards)
+        ShardTask(layout.workspace, layout.legs, rows, layout.new / _tar(n), layout.record(n))
+        for n, rows in enumerate(layout.shards)
     ]
     records: list[dict[str, Any]] = []
     for start in range(0, len(tasks), WAVE):
         records += run("write shards", tasks[start : start + WAVE])
-        if not keep_staged:
-            _free(layout, before=shards[start + WAVE][0][0] if start + WAVE < len(tasks) else None)
-    _exchange(out, layout.new)
-    if not keep_staged:
-        _free(layout, before=None)
-    return tuple(Shard(**record) for record in records)
+        if not keep_staged and start + WAVE < len(tasks):
+            _free(layout, before=tasks[start + WAVE].rows[0][0])
+    return records
+
+
+def _tar(number: int) -> str:
+    return f"{number:05d}.tar"
 
 
 def _free(layout: Layout, before: int | None) -> None:
@@ -154,49 +181,32 @@ def _free(layout: Layout, before: int | None) -> None:
                 layout.workspace.store(leg, part).free()
 
 
-def _exchange(out: Path, new: Path) -> None:
+def _exchange(out: Path, new: Path, stems: set[str]) -> None:
     """Put the new shards in place; every step can be the last before a kill."""
-    if new.is_dir():
-        if (out / "shards").is_dir():
-            shutil.rmtree(out / "shards.old", ignore_errors=True)
-            (out / "shards").rename(out / "shards.old")
-        new.rename(out / "shards")
-    for leftover in out.glob("shards.*"):
-        shutil.rmtree(leftover)
+    for file in new.iterdir():
+        if file.name != LAYOUT and file.stem not in stems:
+            file.unlink()  # the leavings of a worker that was killed
+    if (out / "shards").is_dir():
+        shutil.rmtree(out / "shards.old", ignore_errors=True)
+        (out / "shards").rename(out / "shards.old")
+    new.rename(out / "shards")
 
 
-def write_keep_list(layout: Layout, ledger: Sequence[Path]) -> tuple[tuple[Shard, ...], str]:
+def write_keep_list(
+    layout: Layout, run: RunTasks, ledger: Sequence[Path]
+) -> tuple[tuple[Shard, ...], str]:
     """Leave the pictures where they are and write the uids of the kept pairs.
 
     Returns the tars that hold pictures, by their paths, and the keep list's name. Cost: reads
     every tar once for its hash.
     """
-    name = "keep.parquet"
+    out = layout.workspace.out
     kept = [pq.read_table(f, columns=["uid", "kept"]) for f in ledger]
     uids = pa.concat_tables(t.filter(t["kept"]).select(["uid"]) for t in kept)
-    with replaced(layout.workspace.out / name) as sink:
+    tars = sorted({tar for found in run("find pictures", _find_tasks(layout)) for tar in found})
+    names = [tar.relative_to(out) if tar.is_relative_to(out) else tar for tar in tars]
+    tasks = [TarTask(tar, str(name)) for tar, name in zip(tars, names, strict=True)]
+    shards = tuple(run("hash tars", tasks)) if tasks else ()
+    with replaced(out / KEEP_LIST) as sink:
         pq.write_table(uids.sort_by("uid"), sink)
-    shards = []
-    for tar in _tars(layout):
-        with tar.open("rb") as file:
-            sha = file_digest(file, "sha256").hexdigest()
-        pairs = len(read_index(tar))
-        own = tar.is_relative_to(layout.workspace.out)
-        path = tar.relative_to(layout.workspace.out) if own else tar
-        shards.append(Shard(str(path), pairs, tar.stat().st_size, sha))
-    return tuple(shards), name
-
-
-def _tars(layout: Layout) -> list[Path]:
-    """Return every tar that holds a kept pair's picture, each once."""
-    stored = tuple(leg.folder for leg in layout.legs if leg.writes_pictures)
-    found: dict[Path, None] = {}
-    for part, rows in enumerate(layout.kept):
-        candidates = layout.workspace.candidates(part)
-        pictures = Pictures(layout.workspace.out, part, candidates, stored)
-        missing = pictures.missing(rows)
-        if len(missing):
-            refetch(layout.workspace, layout.legs, part, missing)
-            pictures = Pictures(layout.workspace.out, part, candidates, stored)
-        found |= {place.tar: None for r in rows.tolist() if (place := pictures.place(r))}
-    return sorted(found)
+    return shards, KEEP_LIST

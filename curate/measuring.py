@@ -1,6 +1,7 @@
 """Measure what no earlier run has measured of a part, and commit it."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,10 @@ from breadth.loaders.errors import Failed
 from breadth.loaders.index import picture_extension
 
 from .legs import Leg
-from .part_store import Attempt
+from .part_store import Attempt, stem
 from .part_view import PartView
 from .pictures import Pictures
-from .shard_writer import PairToWrite, write_shard
+from .shard_writer import PairToWrite
 from .stage import Stage
 from .workspace import Workspace
 
@@ -33,41 +34,50 @@ class Measuring:
         self._attempt: Attempt | None = None
         self._files: list[str] = []
         self._facts: dict[str, Any] = {}
+        self._now: dict[str, list[np.ndarray]] = defaultdict(list)  # rows this task has measured
 
     def measure(self, stage: Stage, alive: np.ndarray) -> None:
-        """Measure the rows of ``alive`` that no earlier run has measured."""
-        names = [name for name in stage.writes if name != "image"]
-        for name, values in self._store.columns(stage, self._view.rows, names).items():
-            self._view.put(name, values)
-        todo = alive[~self._store.measured(stage, self._view.rows)[alive]]
+        """Measure the rows of ``alive`` that nobody has measured."""
+        if stem(stage) not in self._now:
+            for name, values in self._before(stage).items():
+                self._view.put(name, values)
+        done = self._store.measured(stage, self._view.rows)
+        done[np.concatenate([*self._now[stem(stage)], np.array([], np.int64)])] = True
+        todo = alive[~done[alive]]
         if stage.writes and len(todo):
             self._add(stage, todo)
 
-    def measure_again(self, stage: Stage, rows: np.ndarray) -> None:
-        """Measure ``rows`` once more: their pictures are gone from disk."""
-        names = [name for name in stage.writes if name != "image"]
-        before = self._store.columns(stage, self._view.rows, names)
-        for name, values in before.items():
-            self._view.put(name, values)
-        self._add(stage, rows)
+    def fetch_again(self, stage: Stage, rows: np.ndarray) -> None:
+        """Fetch pictures that are gone from disk; their columns stay as they were measured.
+
+        Raises Failed where a picture is another than the one that was measured.
+        """
+        found = self._annotate(stage, rows)
+        came = np.flatnonzero(pc.is_valid(found["image"]).to_numpy(zero_copy_only=False))
+        before = self._before(stage)
         if "sha256" in before:
-            take = pa.array(rows)
-            same = pc.equal(
-                pc.take(before["sha256"], take), pc.take(self._view.column("sha256"), take)
-            )
-            if not pc.all(pc.fill_null(same, True)).as_py():
+            then = pc.take(before["sha256"], pa.array(rows[came]))
+            same = pc.equal(then, pc.take(found["sha256"], pa.array(came)))
+            if not pc.all(pc.fill_null(same, True), min_count=0).as_py():
                 raise Failed(
                     "a picture is no longer what was measured: build in a new folder, or keep "
                     "every fetched picture with [output] keep_staged = true"
                 )
+        self._write_pictures(rows, found["image"])
+
+    def _before(self, stage: Stage) -> dict[str, pa.Array]:
+        return self._store.columns(stage, self._view.rows, stage.writes)
 
     def _add(self, stage: Stage, rows: np.ndarray) -> None:
         self._fetch_missing(stage, rows)
-        attempt = self._begin()
         measured = self._annotate(stage, rows)
         if "image" in stage.writes:
-            self._write_pictures(attempt, rows, measured.pop("image"))
-        self._files.append(attempt.write_columns(stage.name, rows, measured))
+            self._write_pictures(rows, measured.pop("image"))
+        # a stage that stands twice in a leg measures the second time only what it has not yet
+        again = len(self._now[stem(stage)])
+        name = f"{stem(stage)}.{again}" if again else stem(stage)
+        self._files.append(self._begin().write_columns(name, rows, measured))
+        self._now[stem(stage)].append(rows)
         for name, values in measured.items():
             self._view.put(name, _overlay(self._view.column(name), rows, values))
 
@@ -87,7 +97,7 @@ class Measuring:
             chunks.append(_checked(stage, table, stage.annotate(table)))
         return {name: pa.concat_arrays([chunk[name] for chunk in chunks]) for name in stage.writes}
 
-    def _write_pictures(self, attempt: Attempt, rows: np.ndarray, pictures: pa.Array) -> None:
+    def _write_pictures(self, rows: np.ndarray, pictures: pa.Array) -> None:
         have = np.flatnonzero(pc.is_valid(pictures).to_numpy(zero_copy_only=False))
         names = [n for n in ("uid", "url", "caption") if n in self._view.candidates.column_names]
         facts = self._view.candidates.select(names)
@@ -99,22 +109,24 @@ class Measuring:
                 yield row, encoded, picture_extension(encoded)
 
         if len(have):
-            write_shard(attempt.picture_tar(), pairs(), facts.schema)
+            attempt = self._begin()
+            tar = attempt.write_pictures(pairs(), facts.schema)
             kept = attempt.write_columns("pictures", rows[have], {})
             self._files.append(kept)
-            self._facts = {"pictures": attempt.picture_tar().name, "picture_rows": kept}
+            self._facts = {"pictures": tar, "picture_rows": kept}
 
     def _begin(self) -> Attempt:
         if self._attempt is None:
             self._attempt = self._store.attempt()
         return self._attempt
 
-    def commit(self, seconds: Mapping[str, float]) -> None:
-        """Make what was measured count."""
-        if self._attempt is not None:
-            timings = self._attempt.folder / "timings.json"
-            timings.write_text(json.dumps({"pairs": self._view.rows, "seconds": dict(seconds)}))
-            self._attempt.commit(self._files, **self._facts)
+    def commit(self, seconds: Mapping[str, float]) -> bool:
+        """Make what was measured count; False where another attempt was first, which counts."""
+        if self._attempt is None:
+            return True
+        timings = self._attempt.folder / "timings.json"
+        timings.write_text(json.dumps({"pairs": self._view.rows, "seconds": dict(seconds)}))
+        return self._attempt.commit(self._files, **self._facts)
 
 
 def refetch(workspace: Workspace, legs: Sequence[Leg], part: int, rows: np.ndarray) -> None:
@@ -126,14 +138,16 @@ def refetch(workspace: Workspace, legs: Sequence[Leg], part: int, rows: np.ndarr
     measuring = Measuring(view, workspace, leg, part)
     for stage in leg.stages:
         if "image" in stage.writes:
-            measuring.measure_again(stage, rows)
+            measuring.fetch_again(stage, rows)
     measuring.commit({})
     view.close()
     pictures = Pictures(workspace.out, part, view.candidates, (leg.folder,))
     gone = pictures.missing(rows)
     if len(gone):
         uid = view.candidates["uid"][int(gone[0])].as_py()
-        raise Failed(f"{len(gone)} pictures could not be fetched again, {uid} first: try later")
+        raise Failed(
+            f"{len(gone)} pictures could not be fetched again, {uid} first: try again later"
+        )
 
 
 def _checked(stage: Stage, table: pa.Table, columns: Mapping[str, Any]) -> dict[str, pa.Array]:

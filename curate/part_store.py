@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from breadth.loaders.whole_file import replaced
 
+from .shard_writer import PairToWrite, write_shard
 from .stage import Stage
 
 
@@ -43,22 +44,22 @@ class PartStore:
     def measured(self, stage: Stage, rows: int) -> np.ndarray:
         """Return bool [rows]: which rows of the part this stage has measured."""
         done = np.zeros(rows, bool)
-        for file in self._files(stage.name):
+        for file in self._files(stage):
             done[_read(file)["row"].to_numpy()] = True
         return done
 
     def columns(self, stage: Stage, rows: int, names: Iterable[str]) -> dict[str, pa.Array]:
         """Return measured columns over all the part's rows; null where not measured."""
         wanted = [n for n in names if n in stage.writes and n != "image"]
-        tables = [_read(file) for file in self._files(stage.name)]
+        tables = [_read(file) for file in self._files(stage)]
         return {name: _scatter(tables, name, stage.writes[name], rows) for name in wanted}
 
-    def _files(self, stage: str) -> list[Path]:
+    def _files(self, stage: Stage) -> list[Path]:
         return [
             folder / name
             for folder in self.commits()
             for name in json.loads((folder / "done.json").read_text())["files"]
-            if name.startswith(f"{stage}.") and name.endswith(".arrow")
+            if name.startswith(f"{stem(stage)}.")
         ]
 
     def pictures(self) -> list[tuple[Path, np.ndarray]]:
@@ -75,8 +76,8 @@ class PartStore:
     def free(self) -> None:
         """Delete the staged pictures; the columns stay."""
         for tar, _ in self.pictures():
-            for file in (tar, tar.with_suffix(".index"), tar.with_suffix(".parquet")):
-                file.unlink(missing_ok=True)
+            for suffix in (".parquet", ".index", ".tar"):  # while the tar is there, it is not free
+                tar.with_suffix(suffix).unlink(missing_ok=True)
 
     def attempt(self) -> "Attempt":
         """Begin a commit: files get a suffix of their own, so that attempts never collide."""
@@ -92,20 +93,27 @@ class Attempt:
     folder: Path
     suffix: str
 
-    def write_columns(self, stage: str, rows: np.ndarray, columns: Mapping[str, Any]) -> str:
+    def write_columns(self, what: str, rows: np.ndarray, columns: Mapping[str, Any]) -> str:
         """Write the measured columns of ``rows`` (indices into the part) and return the file."""
-        name = f"{stage}.{self.suffix}.arrow"
+        name = f"{what}.{self.suffix}.arrow"
         table = pa.table({"row": pa.array(rows, pa.int32()), **columns})
         with replaced(self.folder / name) as file, pa.ipc.new_file(file, table.schema) as sink:
             sink.write_table(table)
         return name
 
-    def picture_tar(self) -> Path:
-        """Return where this attempt's pictures go."""
-        return self.folder / f"pairs-{self.suffix}.tar"
+    def write_pictures(self, pairs: Iterable[PairToWrite], schema: pa.Schema) -> str:
+        """Write the tar of pictures and return its name, which tells its content.
 
-    def commit(self, files: Sequence[str], **facts: Any) -> None:
-        """Create ``done.json`` once, last; an attempt that comes second leaves the first alone."""
+        A manifest may name it, and equal builds have equal manifests.
+        """
+        tar = self.folder / f"pairs-{self.suffix}.tar"
+        final = self.folder / f"pairs-{write_shard(tar, pairs, schema).sha256[:16]}.tar"
+        for suffix in (".parquet", ".index", ".tar"):
+            tar.with_suffix(suffix).replace(final.with_suffix(suffix))
+        return final.name
+
+    def commit(self, files: Sequence[str], **facts: Any) -> bool:
+        """Create ``done.json`` once, last; False where another attempt was first, which counts."""
         sums = {
             name: hashlib.sha256((self.folder / name).read_bytes()).hexdigest() for name in files
         }
@@ -115,10 +123,16 @@ class Attempt:
         try:
             os.link(temporary, self.folder / "done.json")  # fails where it exists: create once
         except FileExistsError:
-            for name in files:
-                (self.folder / name).unlink(missing_ok=True)
+            return False  # what this attempt wrote is swept by the next build
         finally:
             temporary.unlink()
+        return True
+
+
+def stem(stage: Stage) -> str:
+    """Return what the files of a stage begin with: its name, and what it measures."""
+    own = json.dumps([stage.version, stage.measuring()], sort_keys=True, default=str)
+    return f"{stage.name}-{hashlib.blake2b(own.encode(), digest_size=4).hexdigest()}"
 
 
 def sweep(parts: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .legs import Leg
+from .legs import Leg, picture_legs
 from .pictures import Pictures
 from .stage import Stage
 from .workspace import Workspace
@@ -61,9 +61,8 @@ class PartView:
     def pictures(self) -> Pictures:
         """Return the pictures as ``legs`` left them."""
         if self._pictures is None:
-            stored = tuple(leg.folder for leg in self.legs if leg.writes_pictures)
-            out = self._workspace.out
-            self._pictures = Pictures(out, self._part, self.candidates, stored)
+            stored = picture_legs(self.legs)
+            self._pictures = Pictures(self._workspace.out, self._part, self.candidates, stored)
         return self._pictures
 
     def close(self) -> None:

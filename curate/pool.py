@@ -12,15 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from breadth.loaders.errors import PoolError
+from breadth.loaders.index import is_uid
 
-from .pool_files import read_tables
+from .pool_files import flat, read_tables
 from .pool_shards import read_shards, shard_folder
 from .recipe import PoolColumns
 from .schema import VERDICT
 
 URL_NAMES = ("url", "image_url", "link")
 CAPTION_NAMES = ("caption", "text", "alt", "title")
-INTERNAL = ("_dropped", "_shard", "_row", "_hash")
+INTERNAL = ("_dropped", "_shard", "_row", "_no_picture", "_hash")
 """Columns of a candidate that never reach the ledger."""
 
 
@@ -38,6 +39,11 @@ class Candidates:
         return sum(len(part) for part in self.parts)
 
     @property
+    def repeated(self) -> bool:
+        """Whether some candidates have a uid that another has."""
+        return any("repeated" in part["_dropped"].to_pylist() for part in self.parts)
+
+    @property
     def columns(self) -> list[str]:
         """Return the names of the columns that stages may read."""
         return [c for c in self.parts[0].column_names if c not in INTERNAL]
@@ -49,7 +55,7 @@ def read_pool(path: str, columns: PoolColumns, part_pairs: int = 10_000) -> Cand
     Raises PoolError. Cost: the pool's rows in memory once; pictures are not read.
     """
     folder = shard_folder(path)
-    table = read_shards(folder.resolve()) if folder else _links(path, columns)
+    table = flat(read_shards(folder.resolve()) if folder else _links(path, columns))
     if len(table) == 0:
         raise PoolError(f"the pool {path} holds no pairs")
     table = _identify(table)
@@ -77,7 +83,7 @@ def canonical_url(url: str) -> str:
 
 
 def _links(path: str, columns: PoolColumns) -> pa.Table:
-    table = read_tables(path)
+    table = read_tables(path, _words(columns))
     url = _find(table, columns.url_col, URL_NAMES)
     if url is None:
         raise PoolError(
@@ -87,6 +93,8 @@ def _links(path: str, columns: PoolColumns) -> pa.Table:
     caption = _find(table, columns.caption_col, CAPTION_NAMES)
     if columns.caption_col and caption is None:
         raise PoolError(f"the pool {path} has no caption column {columns.caption_col!r}")
+    if len(set(table.column_names)) < len(table.column_names):
+        raise PoolError(f"the pool {path} names a column twice: {', '.join(table.column_names)}")
     names = {url: "url", caption: "caption"}
     table = table.rename_columns([names.get(c, _safe(c, names)) for c in table.column_names])
     if caption is None:
@@ -106,22 +114,32 @@ def _safe(name: str, taken: dict[str | None, str]) -> str:
     return f"pool_{name}" if reserved else name
 
 
+def _words(columns: PoolColumns) -> set[str]:
+    """Return the columns, in lower case, that hold words even where a file writes digits."""
+    named = {name.lower() for name in (columns.url_col, columns.caption_col) if name}
+    return {*URL_NAMES, *CAPTION_NAMES, *named, "uid", "source"}
+
+
 def _identify(table: pa.Table) -> pa.Table:
     """Add uid and the hash that parts are cut by; mark repeated candidates and rows without URL."""
     n = len(table)
-    text = {c: _strings(table, c) for c in ("url", "caption", "source")}
+    text = {c: _strings(table, c) for c in ("url", "caption", "source", "uid")}
     canonical = [canonical_url(u) if u else "" for u in text["url"]]
-    own = _strings(table, "uid") if "uid" in table.column_names else [""] * n
     uids = [
-        u if len(u) == 32 else _digest("\x1f".join(key), 16).hex()
-        for u, *key in zip(own, canonical, text["caption"], text["source"], strict=True)
+        u if is_uid(u) else _digest("\x1f".join(key), 16).hex()
+        for u, *key in zip(text["uid"], canonical, text["caption"], text["source"], strict=True)
     ]
     hashes = [
         int.from_bytes(_digest(u or uid, 8), "big") for u, uid in zip(canonical, uids, strict=True)
     ]
-    table = table.drop_columns([c for c in ("uid", "caption") if c in table.column_names])
-    table = table.append_column("uid", pa.array(uids))
-    table = table.append_column("caption", pa.array(text["caption"]))
+    own = pa.array([u or None for u in text["uid"]], pa.string())
+    if text["uid"] != uids and own.null_count < n:
+        table = table.append_column("pool_uid", own)  # some are no uid of ours, and stay to be read
+    columns: dict[str, Sequence[str | None]] = {"uid": uids, "caption": text["caption"]}
+    columns |= {"url": [u or None for u in text["url"]]} if "url" in table.column_names else {}
+    table = table.drop_columns([c for c in columns if c in table.column_names])
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values, pa.string()))
     table = table.append_column("_hash", pa.array(hashes, pa.uint64()))
     return _mark(_sorted(table))
 
@@ -129,7 +147,10 @@ def _identify(table: pa.Table) -> pa.Table:
 def _strings(table: pa.Table, name: str) -> list[str]:
     if name not in table.column_names:
         return [""] * len(table)
-    return [v or "" for v in pc.cast(table[name], pa.string()).to_pylist()]
+    try:
+        return [v or "" for v in table[name].to_pylist()]
+    except UnicodeDecodeError:  # parquet does not check what it calls a string
+        raise PoolError(f"the pool's column {name!r} holds no UTF-8 text: convert it") from None
 
 
 def _digest(text: str, size: int) -> bytes:
@@ -148,13 +169,18 @@ def _sorted(table: pa.Table) -> pa.Table:
 
 
 def _mark(table: pa.Table) -> pa.Table:
-    uids = table["uid"].to_numpy(zero_copy_only=False)
-    repeated = np.concatenate([[False], uids[1:] == uids[:-1]])
-    reason = np.full(len(uids), None, object)
-    if "_shard" not in table.column_names:
-        no_url = pc.equal(pc.fill_null(table["url"], ""), "").to_numpy(zero_copy_only=False)
-        reason[no_url] = "no url"
-    reason[repeated] = "repeated"
+    """Say of each candidate why it is none: the first of each uid that has a picture stays."""
+    n = len(table)
+    reason = np.full(n, None, object)
+    if "_no_picture" in table.column_names:
+        without = table["_no_picture"].to_numpy()
+        reason[without] = "no picture"
+        table = table.drop_columns(["_no_picture"])
+    else:
+        reason[pc.is_null(table["url"]).to_numpy()] = "no url"
+    usable = np.flatnonzero(reason == None)  # noqa: E711
+    uids = table["uid"].to_pandas()
+    reason[usable[uids.iloc[usable].duplicated().to_numpy()]] = "repeated"
     return table.append_column("_dropped", pa.array(reason, pa.string()))
 
 

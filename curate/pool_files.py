@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+import zlib
+from collections.abc import Collection
 from typing import IO
 
 import fsspec
@@ -13,18 +15,24 @@ import pyarrow.parquet as pq
 
 from breadth.loaders.errors import PoolError
 
+WORDS = ("uid", "url", "caption", "source")
+"""Columns that hold words, whatever else is in a pool."""
+
 FORMATS = ("parquet", "csv", "tsv", "txt", "json", "jsonl")
 
 
-def read_tables(path: str) -> pa.Table:
-    """Read a file, a folder of files or a glob pattern into one table; raises PoolError."""
+def read_tables(path: str, words: Collection[str] = ()) -> pa.Table:
+    """Read a file, a folder of files or a glob pattern into one table; raises PoolError.
+
+    The columns named in ``words``, in lower case, are words even where a CSV has only digits.
+    """
     filesystem, files = find_files(path)
     tables = []
     for file in files:
         try:
             with filesystem.open(file, "rb") as stream:
-                tables.append(_read(file, stream))
-        except (OSError, pa.ArrowException, json.JSONDecodeError, UnicodeDecodeError) as error:
+                tables.append(_read(file, stream, words))
+        except (OSError, EOFError, zlib.error, pa.ArrowException, ValueError) as error:
             raise PoolError(f"cannot read {file} as a pool: {_one_line(error)}") from None
     try:
         return pa.concat_tables(tables, promote_options="permissive")
@@ -38,7 +46,7 @@ def find_files(path: str) -> tuple[fsspec.AbstractFileSystem, list[str]]:
     if any(c in root for c in "*?["):
         found = filesystem.glob(root)
     elif filesystem.isdir(root):
-        found = [f for f in filesystem.find(root) if _format(f)]
+        found = _without_builds(filesystem.find(root))
     elif filesystem.exists(root):
         found = [root]
     else:
@@ -48,35 +56,94 @@ def find_files(path: str) -> tuple[fsspec.AbstractFileSystem, list[str]]:
     return filesystem, sorted(found)
 
 
+def _without_builds(files: list[str]) -> list[str]:
+    """Return the pool's files of a folder: a build in it has tables of its own."""
+    builds = tuple(f.removesuffix("build.json") for f in files if f.endswith("/build.json"))
+    return [f for f in files if _format(f) and not f.startswith(builds)]
+
+
 def _format(file: str) -> str | None:
     name = file.removesuffix(".gz")
     return next((f for f in FORMATS if name.endswith(f".{f}")), None)
 
 
-def _read(file: str, stream: IO[bytes]) -> pa.Table:
+def _read(file: str, stream: IO[bytes], words: Collection[str]) -> pa.Table:
     kind = _format(file)
     if kind == "parquet":
-        return _scalars(pq.read_table(stream))
+        return pq.read_table(stream)
     raw = gzip.decompress(stream.read()) if file.endswith(".gz") else stream.read()
     if not raw.strip():
         return pa.table({"url": pa.array([], pa.string())})
     if kind in ("csv", "tsv"):
-        options = pcsv.ParseOptions(
-            delimiter="," if kind == "csv" else "\t", newlines_in_values=True
-        )
-        return pcsv.read_csv(io.BytesIO(raw), parse_options=options)
+        return _read_csv(raw, "," if kind == "csv" else "\t", words)
     if kind == "txt":
-        return pa.table({"url": [u for u in raw.decode("utf-8").splitlines() if u.strip()]})
+        return pa.table({"url": [u for u in raw.decode("utf-8-sig").splitlines() if u.strip()]})
     if kind == "jsonl":
-        return _scalars(pjson.read_json(io.BytesIO(raw)))
+        return pjson.read_json(io.BytesIO(raw))
     if kind == "json":
-        return _scalars(pa.Table.from_pylist(json.loads(raw)))
+        return _from_rows(json.loads(raw))
     raise PoolError(f"cannot tell what {file} is: name it .{', .'.join(FORMATS)} (or .gz)")
 
 
-def _scalars(table: pa.Table) -> pa.Table:
-    """Drop nested columns: a ledger row is flat."""
-    return table.select([f.name for f in table.schema if not pa.types.is_nested(f.type)])
+def _read_csv(raw: bytes, delimiter: str, words: Collection[str]) -> pa.Table:
+    parse = pcsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    head = io.BytesIO(raw.lstrip().split(b"\n", 1)[0] + b"\n")
+    nameless = pcsv.ReadOptions(autogenerate_column_names=True)
+    header = pcsv.read_csv(head, read_options=nameless, parse_options=parse).to_pylist()[0]
+    names = [str(name) for name in header.values()]
+    types = {name: pa.string() for name in names if name.lower() in words}
+    convert = pcsv.ConvertOptions(column_types=types)
+    return pcsv.read_csv(io.BytesIO(raw), parse_options=parse, convert_options=convert)
+
+
+def _from_rows(rows: object) -> pa.Table:
+    """Make a table of a JSON list of objects; a key that one of them lacks is null there."""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("it is not a list of objects")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: [row.get(name) for row in rows] for name in names})
+
+
+def flat(table: pa.Table) -> pa.Table:
+    """Bring columns to what a ledger row and JSON can hold: numbers, truth values and strings.
+
+    Dates, times and decimals become strings; nested and binary columns are left out, but raise
+    PoolError where they should be words.
+    """
+    columns = {}
+    for column in table.schema:
+        kind = _flat_type(column.type, column.name in WORDS)
+        try:
+            if kind is not None:
+                columns[column.name] = table[column.name].cast(kind)
+        except pa.ArrowException as error:
+            raise PoolError(
+                f"the pool's column {column.name!r} holds {column.type}, not UTF-8 text: "
+                f"{_one_line(error)}"
+            ) from None
+    return pa.table(columns)
+
+
+def _flat_type(kind: pa.DataType, words: bool) -> pa.DataType | None:
+    if words:
+        return pa.string()
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_nested(kind) or "binary" in str(kind):
+        return None
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    return kind if any(test(kind) for test in _PLAIN) else pa.string()
+
+
+_PLAIN = (
+    pa.types.is_boolean,
+    pa.types.is_integer,
+    pa.types.is_float32,
+    pa.types.is_float64,
+    pa.types.is_string,
+    pa.types.is_null,
+)
 
 
 def _one_line(error: Exception) -> str:

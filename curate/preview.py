@@ -35,13 +35,12 @@ def preview(recipe: Recipe, pool: str, embedder: str | None = None) -> Preview:
     candidates = read_pool(pool, recipe.pool, recipe.output.part_pairs)
     recipe.check(candidates.columns, candidates.has_pictures)
     legs = cut(bind_embedders(recipe, embedder), candidates.fingerprint, recipe.seed)
-    known, left = _funnel(recipe.stages, candidates)
-    return Preview(legs, candidates.count, len(candidates.parts), known, _peak_bytes(recipe, left))
+    known = _funnel(recipe.stages, candidates)
+    peak = _peak_bytes(recipe, candidates)
+    return Preview(legs, candidates.count, len(candidates.parts), known, peak)
 
 
-def _funnel(
-    stages: Sequence[Stage], candidates: Candidates
-) -> tuple[tuple[tuple[str, int, int], ...], int]:
+def _funnel(stages: Sequence[Stage], candidates: Candidates) -> tuple[tuple[str, int, int], ...]:
     """Run the filters that need nothing but the pool's own columns."""
     table = pa.concat_tables(candidates.parts)
     alive = table.filter(pc.is_null(table["_dropped"]))
@@ -56,7 +55,7 @@ def _funnel(
         kept = alive.filter(pc.fill_null(stage.keep(seen), False))
         steps.append((stage.name, len(alive), len(kept)))
         alive = kept
-    return tuple(steps), len(alive)
+    return tuple(steps)
 
 
 def _own(table: pa.Table, stages: Sequence[Stage], upto: Stage) -> set[str]:
@@ -71,10 +70,13 @@ def _own(table: pa.Table, stages: Sequence[Stage], upto: Stage) -> set[str]:
     return own
 
 
-def _peak_bytes(recipe: Recipe, pairs: int) -> int:
+def _peak_bytes(recipe: Recipe, candidates: Candidates) -> int:
     """Estimate the disk a build takes at its peak: staged pictures, and the shards beside them."""
-    download: Any = next((s for s in recipe.stages if s.name == "download"), None)
-    if download is None:
+    names = [stage.name for stage in recipe.stages]
+    if "download" not in names:
         return 0
+    place = names.index("download")
+    download: Any = recipe.stages[place]
+    *_, (_, _, fetched) = _funnel(recipe.stages[:place], candidates)
     each = int(download.image_size**2 * 4 / 3 * STAGED_BYTES_PER_PX)
-    return pairs * each * (2 if recipe.output.materialise else 1)
+    return int(fetched * each * (2 if recipe.output.materialise else 1))

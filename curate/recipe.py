@@ -38,6 +38,8 @@ class Output:
         for name in ("pairs_per_shard", "part_pairs"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"[output] {name} must be at least 1")
+        if self.thumbs_per_reason < 0:
+            raise RecipeError("[output] thumbs_per_reason must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,10 @@ class Recipe:
     def read(cls, path: str | Path) -> "Recipe":
         """Read a recipe file, or a shipped recipe by name; raises RecipeError."""
         file = _find(path)
-        text = file.read_text(encoding="utf-8")
         try:
+            text = file.read_text(encoding="utf-8")
             return cls.from_mapping(tomllib.loads(text), text)
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise RecipeError(f"{file} is not valid TOML: {error}") from None
 
     @classmethod
@@ -67,10 +69,14 @@ class Recipe:
         _only(table, {"name", "seed", "stage", "pool", "output"}, "the recipe")
         if not table.get("name") or not table.get("stage"):
             raise RecipeError("a recipe needs a name and at least one [[stage]]")
-        seed = table.get("seed", 0)
+        stages, seed = table["stage"], table.get("seed", 0)
+        if not isinstance(stages, list) or not all(isinstance(s, Mapping) for s in stages):
+            raise RecipeError("stages are written [[stage]], in double brackets, one for each")
+        if type(seed) is not int:
+            raise RecipeError(f"the recipe's seed must be a whole number, not {seed!r}")
         return cls(
             name=str(table["name"]),
-            stages=tuple(_stage(i, t, seed) for i, t in enumerate(table["stage"], 1)),
+            stages=tuple(_stage(i, t, seed) for i, t in enumerate(stages, 1)),
             seed=seed,
             pool=_options(PoolColumns, table.get("pool", {}), "[pool]"),
             output=_options(Output, table.get("output", {}), "[output]"),
@@ -144,19 +150,23 @@ def _stage_class(number: int, name: str) -> type[Stage]:
             cls = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise RecipeError(f"stage {number}: cannot import {name!r}: {error}") from None
-        if isinstance(cls, type) and issubclass(cls, Stage):
-            return cls
-        raise RecipeError(f"stage {number}: {name!r} is not a stage")
+        if not (isinstance(cls, type) and issubclass(cls, Stage)):
+            raise RecipeError(f"stage {number}: {name!r} is not a stage")
+        if not cls.name.isidentifier():  # it becomes part of file names
+            raise RecipeError(f"stage {number}: give {name!r} a name of letters, digits and _")
+        return cls
     if name not in STAGES:
         raise RecipeError(f"stage {number}: no stage is named {name!r}{_hint(name, STAGES)}")
     return STAGES[name]
 
 
 def _options(cls: type[Any], table: Mapping[str, Any], where: str) -> Any:
-    known = {f.name: type(f.default) for f in fields(cls)}
+    if not isinstance(table, Mapping):
+        raise RecipeError(f"{where} must be a table of options, not {table!r}")
+    known = {f.name: str if f.default is None else type(f.default) for f in fields(cls)}
     _only(table, known, where)
     for name, value in table.items():
-        if known[name] is not type(None) and not isinstance(value, known[name]):
+        if type(value) is not known[name]:  # true is no number here, though Python says it is 1
             raise RecipeError(f"{where} {name} must be a {known[name].__name__}, not {value!r}")
     return cls(**table)
 

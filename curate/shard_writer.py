@@ -72,7 +72,7 @@ def write_shard(path: Path, pairs: Iterable[PairToWrite], schema: pa.Schema | No
             columns.append(own)
         digest = tar.finish()
         with replaced(path.with_suffix(".parquet")) as parquet:
-            pq.write_table(pa.Table.from_pylist(columns, schema=schema), parquet)
+            pq.write_table(_scalar_table(columns, schema), parquet)
         write_index(index_table(list(rows.values()), tar.size), path.with_suffix(".index"))
     return Shard(path.name, len(rows), tar.size, digest)
 
@@ -141,6 +141,14 @@ def _compact_json(columns: Mapping[str, Any]) -> bytes:
         finite, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
     return text.encode()
+
+
+def _scalar_table(rows: list[Mapping[str, Any]], schema: pa.Schema | None) -> pa.Table:
+    if schema is not None:
+        return pa.Table.from_pylist(rows, schema=schema)
+    # Arrow by itself takes the first row's columns and drops what only later rows have.
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: [row.get(name) for row in rows] for name in names})
 
 
 def _scalar_schema(pairs: pa.Table) -> pa.Schema:

@@ -4,7 +4,8 @@ import hashlib
 import io
 import tarfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from breadth.loaders.whole_file import replaced
 
 from .contact_sheet import is_withheld
-from .legs import Leg
+from .legs import Leg, picture_legs
 from .pictures import Pictures
 from .workspace import Workspace
 
@@ -27,30 +28,43 @@ SIDE_PX = 96
 def choose(ledger: Sequence[Path], seed: int, per_reason: int) -> list[list[int]]:
     """Choose the rows of each part to show: at most so many per stage and reason, and witnesses.
 
-    The choice is by hash of uid and seed, so it depends on neither order nor parts.
+    The choice is by hash of uid and seed, so it depends on neither order nor parts. A witness can
+    itself have been dropped by a later stage; what is withheld is never chosen.
     """
-    shown: dict[tuple[str, str], list[tuple[bytes, int, int]]] = defaultdict(list)
-    where: dict[str, tuple[int, int]] = {}
-    witness: dict[tuple[int, int], str] = {}
+    shown: dict[tuple[str, str], list[tuple[bytes, int, int, str]]] = defaultdict(list)
     for part, file in enumerate(ledger):
-        table = pq.read_table(file, columns=["uid", "kept", "dropped_by", "reason", "witness"])
-        for row, pair in enumerate(table.to_pylist()):
-            group = pair["dropped_by"] or "", pair["reason"] or ""
-            if group[0] != "pool" and not is_withheld(group):
-                draw = hashlib.blake2b(f"{seed}/{pair['uid']}".encode(), digest_size=8).digest()
-                shown[group].append((draw, part, row))
-            if pair["kept"]:
-                where[pair["uid"]] = (part, row)
-            if pair["witness"]:
-                witness[part, row] = pair["witness"]
-    chosen = {(p, r) for group in shown.values() for _, p, r in sorted(group)[:per_reason]}
-    chosen |= {where[witness[place]] for place in chosen if place in witness}
+        for row, pair in _rows_to_show(file):
+            draw = hashlib.blake2b(f"{seed}/{pair['uid']}".encode(), digest_size=8).digest()
+            shown[_group(pair)].append((draw, part, row, pair["witness"] or ""))
+        for group, rows in shown.items():
+            shown[group] = sorted(rows)[:per_reason]
+    drawn = [row for group in shown.values() for row in group]
+    chosen = {(part, row) for _, part, row, _ in drawn}
+    witnesses = {witness for *_, witness in drawn if witness}
+    if witnesses:
+        for part, file in enumerate(ledger):
+            pairs = _rows_to_show(file)
+            chosen |= {(part, row) for row, pair in pairs if pair["uid"] in witnesses}
     return [sorted(row for part, row in chosen if part == p) for p in range(len(ledger))]
+
+
+def _rows_to_show(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    table = pq.read_table(file, columns=["uid", "dropped_by", "reason", "witness"])
+    for row, pair in enumerate(table.to_pylist()):
+        if pair["dropped_by"] != "pool" and not is_withheld(_group(pair)):
+            yield row, pair
+
+
+def _group(pair: Mapping[str, Any]) -> tuple[str, str]:
+    return pair["dropped_by"] or "", pair["reason"] or ""
 
 
 @dataclass(frozen=True)
 class ThumbsTask:
-    """Write the thumbnails of one part; a pair without a picture has none."""
+    """Write the thumbnails of one part; a pair without a picture has none.
+
+    A thumbnail that is there stays where its picture has been freed since.
+    """
 
     workspace: Workspace
     legs: tuple[Leg, ...]
@@ -58,26 +72,36 @@ class ThumbsTask:
     rows: tuple[int, ...]
 
     def __call__(self) -> int:
-        """Return how many thumbnails were written."""
-        candidates = self.workspace.candidates(self.part)
-        stored = tuple(leg.folder for leg in self.legs if leg.writes_pictures)
-        pictures = Pictures(self.workspace.out, self.part, candidates, stored)
-        have = [row for row in self.rows if pictures.place(row) is not None]
-        uids = candidates["uid"].take(pa.array(have, pa.int64())).to_pylist()
-        small = {uid: thumbnail(pictures.read(row)) for uid, row in zip(uids, have, strict=True)}
-        pictures.close()
+        """Return how many thumbnails there are."""
         file = self.workspace.thumbs_file(self.part)
+        small = {uid: jpeg for uid, jpeg in self._small(_stored(file)) if jpeg}
         file.parent.mkdir(exist_ok=True)
         with (
             replaced(file) as sink,
             tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as tar,
         ):
             for uid, jpeg in small.items():
-                if jpeg:
-                    info = tarfile.TarInfo(f"{uid}.jpg")
-                    info.size = len(jpeg)
-                    tar.addfile(info, io.BytesIO(jpeg))
+                info = tarfile.TarInfo(f"{uid}.jpg")
+                info.size = len(jpeg)
+                tar.addfile(info, io.BytesIO(jpeg))
         return len(small)
+
+    def _small(self, before: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+        candidates = self.workspace.candidates(self.part)
+        uids = candidates["uid"].take(pa.array(self.rows, pa.int64())).to_pylist()
+        pictures = Pictures(self.workspace.out, self.part, candidates, picture_legs(self.legs))
+        with closing(pictures):
+            for row, uid in zip(self.rows, uids, strict=True):
+                there = pictures.place(row) is not None
+                yield uid, thumbnail(pictures.read(row)) if there else before.get(uid, b"")
+
+
+def _stored(file: Path) -> dict[str, bytes]:
+    if not file.is_file():
+        return {}
+    with tarfile.open(file) as tar:
+        members = [(member.name, tar.extractfile(member)) for member in tar]
+        return {Path(name).stem: body.read() for name, body in members if body}
 
 
 def thumbnail(encoded: bytes) -> bytes:

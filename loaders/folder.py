@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from .columns import as_unicode, from_json, join_parquet, parquet_columns
 from .errors import PoolError, ShardError
 from .index import read_index, read_member
 from .manifest import MANIFEST_NAME, Manifest, find_shards
@@ -78,7 +78,7 @@ class Folder:
         if not len(self):
             return []
         beside = self.shards[int(self.shard_of[0])].with_suffix(".parquet")
-        return pq.read_schema(beside).names if beside.is_file() else sorted(self.columns(0))
+        return parquet_columns(beside) if beside.is_file() else sorted(self.columns(0))
 
     def read(self, row: int) -> Pair:
         """Return a pair; raises ShardError where its shard is damaged or it has no picture."""
@@ -94,7 +94,7 @@ class Folder:
         """Return a pair's caption: its text member, else its json's ``caption``, else empty."""
         if self._offsets["caption_offset"][row]:
             return self._member(row, "caption").decode("utf-8", "replace")
-        return str(self.columns(row).get("caption") or "")
+        return as_unicode(str(self.columns(row).get("caption") or ""))
 
     def columns(self, row: int) -> dict[str, Any]:
         """Return the scalar columns of a pair's json member, or none where it has no such."""
@@ -113,8 +113,7 @@ class Folder:
         table = self.index if name in ("uid", "key") else self.table([name])
         if name not in table.column_names:
             raise PoolError(f"no column {name!r}; there are {', '.join(self.column_names)}")
-        values = table[name].combine_chunks()
-        return values if isinstance(values, pa.Array) else pa.concat_arrays(values.chunks)
+        return table[name].combine_chunks()
 
     def table(self, names: Sequence[str] | None = None) -> pa.Table:
         """Return ``uid`` and the other columns of every row, or those of ``names`` that there are.
@@ -122,7 +121,10 @@ class Folder:
         A pair whose shard lacks a column has null there. Raises and costs as ``column`` does.
         """
         pieces = [self._shard_table(number, names) for number in range(len(self.shards))]
-        return pa.concat_tables(pieces, promote_options="permissive")
+        try:
+            return pa.concat_tables(pieces, promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise ShardError(f"the shards have a column in unlike types: {error}") from error
 
     def candidates(self, without: Sequence[str] = ()) -> pa.Table:
         """Return every pair as a candidate: uid, caption, its other columns, and where it lies.
@@ -168,37 +170,19 @@ class Folder:
         index = self.index.take(pa.array(rows))
         beside = self.shards[number].with_suffix(".parquet")
         if beside.is_file():
-            table = _joined(index, beside, names)
+            table = join_parquet(index, beside, names)
         else:
-            table = _from_json([self.columns(int(row)) for row in rows], names)
+            table = from_json([self.columns(int(row)) for row in rows], names)
         return pa.table({"uid": index["uid"]} | {name: table[name] for name in table.column_names})
 
 
-def _joined(index: pa.Table, parquet: Path, names: Sequence[str] | None) -> pa.Table:
-    """Return the rows of a parquet that belong to the pairs of an index, without ``uid``."""
-    present = pq.read_schema(parquet).names
-    wanted = [name for name in names or present if name in present and name != "uid"]
-    # img2dataset's parquet has a row for failures too, and is joined by key.
-    for link in (link for link in ("uid", "key") if link in present):
-        table = pq.read_table(parquet, columns=list(dict.fromkeys([*wanted, link])))
-        places = pc.index_in(index[link], table[link])
-        if not places.null_count:
-            return table.take(places).select(wanted)
-    raise ShardError(f"{parquet} describes other pairs than its shard: delete or rebuild it")
-
-
-def _from_json(described: list[dict[str, Any]], names: Sequence[str] | None) -> pa.Table:
-    present: set[str] = set().union(*described) - {"uid"}
-    wanted = [name for name in names or sorted(present) if name in present]
-    return pa.table({name: [columns.get(name) for columns in described] for name in wanted})
-
-
-def open_folder(path: Path, index_dir: Path | None = None) -> Folder:
+def open_folder(path: str | Path, index_dir: Path | None = None) -> Folder:
     """Open a build, a folder of WebDataset tars, what ``breadth index --out`` wrote, or one tar.
 
     Raises PoolError for a folder that is missing, empty or unfinished, ShardError for a damaged
     shard. Cost: reads every index; a tar without one is walked.
     """
+    path = Path(path)
     shards = find_shards(path)
     if not shards:
         raise PoolError(f"{path} holds no pair, its manifest says: choose another folder")

@@ -58,9 +58,9 @@ class Stream:
             )
         rows = np.arange(len(folder)) if subset is None else folder.rows_of(subset)
         if len(rows) < batch_pairs:
+            found = f"{len(rows)} pairs" + ("" if subset is None else " that the subset names")
             raise PoolError(
-                f"{len(rows)} pairs are fewer than a batch of {batch_pairs}: "
-                "give more pairs or a smaller batch"
+                f"{found} are fewer than a batch of {batch_pairs}: give more or a smaller batch"
             )
         self.order = Order(folder.shard_of, rows, seed=seed, digest=folder.digest)
         self._batch_pairs, self._rank, self._world = batch_pairs, rank, world

@@ -15,11 +15,12 @@ NPY_TYPE = np.dtype("u8,u8")
 """DataComp's type of a uid: its high and its low 64 bits."""
 
 
-def read_uids(path: Path) -> pa.Array:
+def read_uids(path: str | Path) -> pa.Array:
     """Read a list of uids: parquet (column ``uid``), DataComp's ``.npy``, or text, one a line.
 
     Raises PoolError where the file is missing, of another kind, empty or holds something else.
     """
+    path = Path(path)
     readers = {".parquet": _from_parquet, ".npy": _from_npy, ".txt": _from_text}
     if not path.is_file():
         raise PoolError(f"there is no uid list {path}: check the path")

@@ -53,7 +53,10 @@ def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """Read a tokenizer that was saved; raises PoolError where there is none."""
+    """Read a tokenizer that was saved; raises PoolError where there is none, or a damaged one."""
     if not path.is_file():
         raise PoolError(f"there is no tokenizer {path}: give the folder of a run")
-    return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    try:
+        return Tokenizer.from_str(path.read_bytes().decode())
+    except Exception as error:  # the library raises nothing narrower
+        raise PoolError(f"{path} is no tokenizer ({error}): put the run's own file back") from error

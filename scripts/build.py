@@ -26,7 +26,13 @@ import click
     type=click.Path(path_type=Path),
     help='Run that the recipe\'s "run" embedder means.',
 )
-@click.option("--workers", default=2, show_default=True, help="Worker processes on this machine.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Worker processes on this machine; 0 works in this one.",
+)
 @click.option("--scheduler", help='Address of a Dask cluster, or "sync" for one process.')
 def build(
     recipe: str, pool: str, out: Path, embedder: Path | None, workers: int, scheduler: str | None

@@ -28,8 +28,9 @@ def index(folder: Path, out: Path | None) -> None:
 def index_folder(folder: Path, out: Path) -> Any:
     """Write indexes and manifest of the tars in ``folder`` to ``out`` and return the manifest.
 
-    A manifest that is there already is kept. Raises PoolError where there is no tar, ShardError for
-    a damaged one, OutputError where ``out`` cannot be written. Cost: reads every tar once.
+    A manifest of these tars that is there already is kept. Raises PoolError where there is no tar,
+    ShardError for a damaged one, OutputError where ``out`` cannot be written or is of other tars.
+    Cost: reads every tar once.
     """
     from breadth.loaders.errors import OutputError, PoolError
     from breadth.loaders.folder import open_folder
@@ -38,11 +39,15 @@ def index_folder(folder: Path, out: Path) -> Any:
     if folder.is_file():
         raise PoolError(f"{folder} is a file: give the folder that it is in")
     shards = find_shards(folder)
+    known = Manifest.read(out) if (out / MANIFEST_NAME).is_file() else None
+    if known and [shard.bytes for shard in known.shards] != [s.stat().st_size for s in shards]:
+        raise OutputError(f"{out} holds the manifest of other tars: give another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
         entries = [_index_shard(shard, folder, out) for shard in _tracked(shards)]
-        if (out / MANIFEST_NAME).is_file():
-            return Manifest.read(out)
+        if known:
+            _compare(known, entries)
+            return known
         columns = open_folder(folder, out).table()
         manifest = Manifest(
             name=folder.resolve().name,
@@ -69,6 +74,17 @@ def _index_shard(shard: Path, folder: Path, out: Path) -> Any:
         digest = file_digest(file, "sha256").hexdigest()
     name = shard.name if out == folder else str(shard.resolve())
     return Shard(name, table.num_rows, shard.stat().st_size, digest)
+
+
+def _compare(manifest: Any, found: list[Any]) -> None:
+    from breadth.loaders.errors import ShardError
+
+    for shard, now in zip(manifest.shards, found, strict=True):
+        if (shard.pairs, shard.sha256) != (now.pairs, now.sha256):
+            raise ShardError(
+                f"shard {now.name} is not what its manifest says: put the right file back, or "
+                "delete manifest.json and run again"
+            )
 
 
 def _tracked(shards: list[Path]) -> Any:

@@ -94,14 +94,13 @@ def _spread(pairs: int) -> list[int]:
 
 
 def _sample(folder: "Folder", row: int) -> dict[str, Any]:
-    encoded, caption, columns = folder.read(row)
-    size = [columns.get("width"), columns.get("height")]
+    columns = folder.columns(row)
     return {
         "uid": folder.uids[row],
         "shard": folder.shards[int(folder.shard_of[row])].name,
-        "bytes": len(encoded),
-        "size": size,
-        "caption": caption,
+        "bytes": folder.index["image_length"][row].as_py(),
+        "size": [columns.get("width"), columns.get("height")],
+        "caption": folder.caption(row),
     }
 
 

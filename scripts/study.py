@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -150,6 +151,7 @@ class Job:
 def prepare(study: "Study", cell: "Cell", out: Path, code: str) -> Job:
     """Draw what a run needs, unless it is there, and name its row."""
     from breadth.loaders.manifest import Manifest
+    from breadth.train.evaluate.labels import LABELS
     from breadth.train.study.pairing import training_recipe
     from breadth.train.study.results import row_key
 
@@ -157,7 +159,8 @@ def prepare(study: "Study", cell: "Cell", out: Path, code: str) -> Job:
 
     data, held_out = draw_folders(study, cell.world, cell.seed, out / "draws")
     recipe = training_recipe(study, cell.objective, cell.seed)
-    digest = f"{Manifest.read(data).digest}/{Manifest.read(held_out).digest}"
+    words = sha256((held_out / LABELS).read_bytes()).hexdigest()  # the prompts' classes, templates
+    digest = f"{Manifest.read(data).digest}/{Manifest.read(held_out).digest}/{words}"
     key = row_key(recipe.to_json(), digest, code)
     folder = out / "runs" / f"{cell.name}-{key[:8]}"
     return Job(key, study, cell, recipe, data, held_out, digest, folder)

@@ -2,10 +2,13 @@
 
 import gzip
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 from breadth.curate.pool import Candidates, canonical_url, part_count, read_pool
 from breadth.curate.recipe import PoolColumns
 from breadth.loaders.errors import PoolError
+from breadth.loaders.index import is_uid
 
 ROWS = [(f"http://h{n % 7}.example/p{n}.jpg", f"caption number {n}") for n in range(40)]
 FRAME = pd.DataFrame(ROWS, columns=["url", "caption"])
@@ -156,3 +160,107 @@ def test_urls_are_made_canonical_by_the_whatwg_rules() -> None:
     assert json.loads(json.dumps(canonical_url("http://münchen.example/"))).startswith(
         "http://xn--"
     )
+
+
+def read(folder: Path, **columns: object) -> pa.Table:
+    """Read a pool of these columns; its parts in one table."""
+    pq.write_table(pa.table(columns), folder / "odd.parquet")
+    return pa.concat_tables(read_pool(str(folder / "odd.parquet"), PoolColumns()).parts)
+
+
+def test_columns_of_any_type_become_what_a_ledger_and_json_can_hold(tmp_path: Path) -> None:
+    """Times and decimals become strings, categories their words; nested and binary ones go."""
+    kinds = {
+        "time": pa.array([1, None], pa.timestamp("us", "UTC")),
+        "price": pa.array([Decimal("1.10"), None]),
+        "half": pa.array(np.array([1, 2], np.float16)),
+        "view": pa.array(["a", "b"], pa.string_view()),
+        "word": pa.array(["a", "b"]).dictionary_encode(),
+        "nothing": pa.nulls(2),
+        "truth": pa.array([True, None]),
+        "big": pa.array([2**64 - 1, 0], pa.uint64()),
+        "bytes": pa.array([b"\xff", None]),
+        "list": pa.array([[1], None]),
+    }
+    found = read(tmp_path, url=pa.array(["http://e/1", "http://e/2"]), **kinds)
+    assert not {"bytes", "list"} & set(found.column_names)
+    rows = {row["url"]: row for row in found.to_pylist()}
+    row = rows["http://e/1"]
+    assert (row["price"], row["word"], row["half"]) == ("1.10", "a", 1.0)
+    assert row["time"].startswith("1970-01-01")
+    json.dumps(list(rows.values()))
+
+
+def test_one_uid_is_one_candidate_wherever_it_lies(tmp_path: Path) -> None:
+    """A pool's own uid that comes twice, on different links, counts once; the other has a row."""
+    uid = [f"{n % 150:032x}" for n in range(300)]
+    url = [f"http://e/{n}" for n in range(300)]
+    found = read(tmp_path, url=url, caption=["a"] * 300, uid=uid)
+    live = [r["uid"] for r in found.to_pylist() if r["_dropped"] is None]
+    assert len(live) == len(set(live)) == 150
+    assert found["_dropped"].to_pylist().count("repeated") == 150
+
+
+def test_a_uid_of_another_kind_is_kept_beside_ours(tmp_path: Path) -> None:
+    """What is not 32 hexadecimal digits gets a uid of ours before any work, and stays readable."""
+    found = read(tmp_path, url=["http://e/1", "http://e/2"], uid=["Z" * 32, "7"])
+    assert all(is_uid(uid) for uid in found["uid"].to_pylist())
+    assert sorted(found["pool_uid"].to_pylist()) == ["7", "Z" * 32]
+
+
+def test_words_of_digits_stay_words(tmp_path: Path) -> None:
+    """A CSV whose captions look like numbers keeps their zeros."""
+    (tmp_path / "pool.csv").write_text("URL,TEXT\nhttp://e/1,007\nhttp://e/2,1.0\n")
+    [part] = read_pool(str(tmp_path / "pool.csv"), PoolColumns()).parts
+    assert sorted(part["caption"].to_pylist()) == ["007", "1.0"]
+
+
+def test_a_key_that_the_first_row_lacks_is_not_lost(tmp_path: Path) -> None:
+    """The columns of a JSON pool are those of all its rows."""
+    rows = [{"url": "http://e/1"}, {"url": "http://e/2", "caption": "two"}]
+    (tmp_path / "pool.json").write_text(json.dumps(rows))
+    [part] = read_pool(str(tmp_path / "pool.json"), PoolColumns()).parts
+    assert sorted(part["caption"].to_pylist()) == ["", "two"]
+
+
+BROKEN = {
+    "cut.csv.gz": gzip.compress(b"url,caption\nhttp://e/1,a\n" * 99)[:-30],
+    "object.json": b'{"url": "http://e/1"}',
+    "surrogate.json": b'[{"url": "http://e/1", "caption": "\\ud800"}]',
+    "latin.csv": "url,caption\nhttp://e/1,café\n".encode("latin-1"),
+    "twice.csv": b"url,url\na,b\n",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_costs_one_line(name: str, tmp_path: Path) -> None:
+    """Cut, not a list, not Unicode, a column twice: PoolError in one line, no traceback."""
+    (tmp_path / name).write_bytes(BROKEN[name])
+    with pytest.raises(PoolError) as error:
+        read_pool(str(tmp_path / name), PoolColumns())
+    assert "\n" not in str(error.value)
+
+
+def test_a_caption_that_is_a_list_is_refused(tmp_path: Path) -> None:
+    """A column of words that cannot be read is never taken to be empty."""
+    with pytest.raises(PoolError, match="caption"):
+        read(tmp_path, url=["http://e/1"], caption=[["a", "b"]])
+
+
+def test_a_build_inside_the_pools_folder_is_not_part_of_the_pool(tmp_path: Path) -> None:
+    """``--pool . --out built`` finds the same pool when it is run again."""
+    FRAME.to_parquet(tmp_path / "pool.parquet")
+    before = read_pool(str(tmp_path), PoolColumns()).fingerprint
+    (tmp_path / "built/ledger").mkdir(parents=True)
+    (tmp_path / "built/build.json").write_text("{}")
+    FRAME.to_parquet(tmp_path / "built/ledger/00000.parquet")
+    assert read_pool(str(tmp_path), PoolColumns()).fingerprint == before
+
+
+def test_an_unfinished_build_is_no_pool(tmp_path: Path) -> None:
+    """Its ledger's tables are not taken for links."""
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "build.json").write_text("{}")
+    FRAME.to_parquet(tmp_path / "ledger/00000.parquet")
+    with pytest.raises(PoolError, match="not finished"):
+        read_pool(str(tmp_path), PoolColumns())

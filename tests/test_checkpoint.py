@@ -1,6 +1,8 @@
 """Runs on disk: whole at any moment, opened again with the same vectors."""
 
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -115,6 +117,17 @@ def test_without_info_nce_there_is_no_joint_space(tmp_path):
         embedder.captions(["a red circle"])
 
 
+@pytest.mark.parametrize("images", [PICTURES / 255, PICTURES[:, :, :16, :16], PICTURES[0]])
+def test_pictures_of_another_kind_are_refused(tmp_path, images):
+    """Floats, which would be scaled twice, and other sizes say what is taken instead."""
+    make_run(tmp_path / "run", {"InfoNCE": 1})
+    run = load_run(tmp_path / "run")
+    for embed in (run.embed_pictures, run.features):
+        with pytest.raises(Refused, match=r"takes pictures as uint8 \[n, 3, 32, 32\], not"):
+            embed(images)
+    assert np.array_equal(run.features(torch.from_numpy(PICTURES)), run.features(PICTURES))
+
+
 def test_damaged_and_unfinished_runs_are_named(tmp_path):
     """No run, a run without a checkpoint, a checkpoint cut in half: one line each."""
     with pytest.raises(PoolError, match="is not a run"):
@@ -127,3 +140,30 @@ def test_damaged_and_unfinished_runs_are_named(tmp_path):
     path.unlink()
     with pytest.raises(PoolError, match="no checkpoint yet"):
         load_run(tmp_path / "run")
+    with pytest.raises(PoolError, match="is not a run: it has no config"):
+        load_run(tmp_path / "run" / "config.json")
+    (tmp_path / "run" / "config.json").write_text('{"model": "another tool\'s"}')
+    with pytest.raises(PoolError, match="holds no recipe"):
+        load_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", [b"{}", b"\xff", b'{"version": "1.0", "mod'])
+def test_a_damaged_tokenizer_is_named(tmp_path, content):
+    """A tokenizer.json that is none, is no text or was cut: one line."""
+    make_run(tmp_path / "run", {"InfoNCE": 1})
+    (tmp_path / "run" / "tokenizer.json").write_bytes(content)
+    with pytest.raises(PoolError, match=r"tokenizer\.json is no tokenizer") as error:
+        load_run(tmp_path / "run")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("room", ["loaders", "train"])
+def test_a_notebook_finds_what_it_needs_in_the_room(room):
+    """Each name can be imported from its room, is listed by dir, and torch waits until then."""
+    code = (
+        f"import sys, breadth.{room} as room; early = 'torch' in sys.modules;"
+        "names = [getattr(room, name) for name in room._HOMES];"
+        "assert set(room._HOMES) <= set(dir(room)) and all(map(callable, names));"
+        "assert not early and 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

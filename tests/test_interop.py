@@ -15,10 +15,12 @@ import pytest
 
 from breadth.curate.shard_writer import write_folder
 from breadth.loaders.decode import decode
-from breadth.loaders.errors import PoolError, ShardError
+from breadth.loaders.errors import OutputError, PoolError, ShardError
 from breadth.loaders.folder import open_folder
 from breadth.loaders.index import foreign_uid
 from breadth.loaders.stream import Stream
+from breadth.scripts.index import index_folder
+from breadth.scripts.inspect import inspect_folder
 
 
 def grey(level: int) -> bytes:
@@ -216,3 +218,84 @@ def test_a_foreign_folder_is_indexed_elsewhere(ours: Path, tmp_path: Path) -> No
     found = json.loads(result.output)
     assert (found["pairs"], found["shards"]) == (24, 3)
     assert "3 shards have their sha256" in found["verified"]
+
+
+def test_an_index_of_other_tars_is_not_overwritten(ours: Path, tmp_path: Path) -> None:
+    """A folder that holds the index of some tars keeps it: indexing others there is refused."""
+    index_folder(ours, tmp_path / "index")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir()}
+    fewer = tmp_path / "fewer"
+    fewer.mkdir()
+    (ours / "00000.tar").rename(fewer / "00000.tar")
+    with pytest.raises(OutputError, match="manifest of other tars"):
+        index_folder(fewer, tmp_path / "index")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir()} == before
+
+
+def test_indexing_notices_a_tar_that_was_exchanged(ours: Path) -> None:
+    """A tar of the same size and other bytes is not what the manifest beside it says."""
+    tar = bytearray((ours / "00001.tar").read_bytes())
+    place = tar.index("käse".encode())
+    tar[place : place + 4] = b"abcd"
+    (ours / "00001.tar").write_bytes(tar)
+    with pytest.raises(ShardError, match=r"00001\.tar is not what its manifest says"):
+        index_folder(ours, ours)
+
+
+def test_a_damaged_parquet_is_named(ours: Path) -> None:
+    """A parquet that was cut in half is an error in one line that says what to do."""
+    parquet = ours / "00001.parquet"
+    parquet.write_bytes(parquet.read_bytes()[:200])
+    with pytest.raises(ShardError, match=r"00001\.parquet is damaged: delete it"):
+        open_folder(ours).column("level")
+
+
+def foreign(path: Path, columns: list[dict]) -> None:
+    """Write a tar as webdataset does, with a json member for each pair."""
+    import webdataset
+
+    with webdataset.TarWriter(str(path)) as tar:
+        for number, own in enumerate(columns):
+            pair = {"__key__": f"{number}", "png": grey(number), "txt": "c"}
+            tar.write(pair | {"json": json.dumps(own)})
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([0.5, "n/a", None], ["0.5", "n/a", None]),
+        ([1, 2**64], ["1", str(2**64)]),
+        (["caf\ud83d", "é"], ["caf?", "é"]),
+    ],
+)
+def test_json_values_that_are_no_arrow_type_are_text(
+    tmp_path: Path, values: list, text: list
+) -> None:
+    """A foreign column of numbers and words, huge numbers or half surrogates can be indexed."""
+    foreign(tmp_path / "0.tar", [{"score": value} for value in values])
+    assert index_folder(tmp_path, tmp_path).columns["score"] == "string"
+    assert open_folder(tmp_path).column("score").to_pylist() == text
+
+
+def test_shards_whose_columns_do_not_fit_are_an_error(tmp_path: Path) -> None:
+    """A column that is a number in one shard and a word in another says so in one line."""
+    foreign(tmp_path / "0.tar", [{"score": 0.5}])
+    foreign(tmp_path / "1.tar", [{"score": "n/a"}])
+    with pytest.raises(ShardError, match="a column in unlike types") as error:
+        open_folder(tmp_path).column("score")
+    assert "\n" not in str(error.value)
+
+
+def test_a_pair_without_a_picture_is_shown_as_such(tmp_path: Path) -> None:
+    """Looking into a foreign folder does not end at a pair that has only text."""
+    import webdataset
+
+    with webdataset.TarWriter(str(tmp_path / "0.tar")) as tar:
+        tar.write({"__key__": "a", "txt": "words alone"})
+    (sample,) = inspect_folder(tmp_path)["samples"]
+    assert (sample["bytes"], sample["caption"]) == (0, "words alone")
+
+
+def test_a_folder_opens_by_its_name_as_text(ours: Path) -> None:
+    """What takes a path takes its text too, as a notebook has it."""
+    assert open_folder(str(ours)).uids == open_folder(ours).uids

@@ -11,7 +11,7 @@ import torch
 
 from breadth.curate.shard_writer import write_folder
 from breadth.loaders.errors import Failed, OutputError, PoolError, Refused
-from breadth.train import loop
+from breadth.train import checkpoint, loop
 from breadth.train.checkpoint import load_run, read_checkpoint
 from breadth.train.loop import train
 from breadth.train.model import build_model
@@ -109,6 +109,71 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(data, tmp_path):
     assert left[1] == right[1]
     assert left[0].keys() == right[0].keys()
     assert all(torch.equal(left[0][name], right[0][name]) for name in left[0])
+
+
+@pytest.mark.parametrize("moment", ["writing", "naming"])
+def test_a_kill_while_a_checkpoint_is_written_costs_no_bit(data, tmp_path, monkeypatch, moment):
+    """Killed in the second checkpoint, half written or not yet named: the end is the same."""
+    recipe, whole, broken = make_recipe(checkpoint_steps=2), tmp_path / "whole", tmp_path / "broken"
+    train(recipe, data, whole)
+    save, calls = checkpoint.save_file, []
+
+    def killed(tensors, path, metadata):
+        calls.append(1)
+        save(tensors, path, metadata=metadata)
+        if len(calls) == 2:
+            if moment == "writing":
+                path.write_bytes(path.read_bytes()[:5000])
+            raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", killed)
+        with pytest.raises(SystemExit):
+            train(recipe, data, broken)
+    assert curve(broken)[-1]["step"] == 4  # the metrics are ahead of the checkpoint
+    assert read_checkpoint(broken)[1]["step"] == 2
+    train(recipe, data, broken)
+    assert curve(broken) == curve(whole)
+    left, right = (out / "checkpoint.safetensors" for out in (broken, whole))
+    assert left.read_bytes() == right.read_bytes()
+
+
+def test_a_run_that_another_began_meanwhile_is_left_alone(data, tmp_path, monkeypatch):
+    """Two that both found the folder empty: the later one is refused and changes nothing."""
+    out, learn = tmp_path / "run", loop.open_tokenizer
+
+    def overtaken(*arguments):
+        monkeypatch.setattr(loop, "open_tokenizer", learn)
+        train(make_recipe(steps=1, lr=1e-3), data, out)
+        return learn(*arguments)
+
+    monkeypatch.setattr(loop, "open_tokenizer", overtaken)
+    with pytest.raises(OutputError, match="other recipe"):
+        train(make_recipe(steps=1), data, out)
+    assert load_run(out).recipe.lr == 1e-3
+
+
+def test_the_checkpoint_is_read_once_the_folder_is_held(data, tmp_path, monkeypatch):
+    """What another process trained until just before is gone on from, not done again."""
+    out, stream, seen = tmp_path / "run", loop.Stream, []
+
+    def overtaken(*arguments, **options):
+        if loop.Stream is not stream:
+            monkeypatch.setattr(loop, "Stream", stream)
+            train(make_recipe(), data, out)
+        return stream(*arguments, **options)
+
+    monkeypatch.setattr(loop, "Stream", overtaken)
+    train(make_recipe(), data, out, progress=seen.append)
+    assert seen == []
+
+
+def test_lost_metrics_of_a_finished_run_are_named(data, tmp_path):
+    """A trained run without its metrics.jsonl says so in one line."""
+    train(make_recipe(steps=1), data, tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    with pytest.raises(PoolError, match=r"metrics\.jsonl is empty or gone"):
+        train(make_recipe(steps=1), data, tmp_path / "run")
 
 
 def test_a_finished_run_is_left_alone(data, tmp_path):

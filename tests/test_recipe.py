@@ -4,6 +4,7 @@ import pytest
 
 from breadth.curate.legs import bind_embedders, cut
 from breadth.curate.recipe import Recipe, shipped
+from breadth.curate.stages.embed import Embed
 from breadth.loaders.errors import RecipeError
 
 DOWNLOAD = {"name": "download"}
@@ -114,3 +115,29 @@ def test_an_embedding_is_made_once_for_all_its_readers() -> None:
         bind_embedders(recipe, None)
     with pytest.raises(RecipeError, match="which random_features cannot"):
         bind_embedders(made(DOWNLOAD, {"name": "clip_score", "embedder": "random_features"}), None)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"stage": DOWNLOAD}, r"\[\[stage\]\]"),
+        ({"stage": ["download"]}, r"\[\[stage\]\]"),
+        ({"stage": [DOWNLOAD], "seed": "one"}, "seed must be a whole number"),
+        ({"stage": [DOWNLOAD], "output": 3}, "must be a table"),
+        ({"stage": [DOWNLOAD], "output": {"pairs_per_shard": True}}, "must be a int, not True"),
+        ({"stage": [DOWNLOAD], "pool": {"url_col": 3}}, "must be a str"),
+        ({"stage": [DOWNLOAD | {"image_size": "big"}]}, "image_size must be a whole number"),
+        ({"stage": [DOWNLOAD | {"timeout_s": 0}]}, "timeout_s must be a whole number"),
+    ],
+)
+def test_a_table_of_the_wrong_form_is_refused(table: dict[str, object], message: str) -> None:
+    """One bracket too few, a word for a number: RecipeError, never a traceback."""
+    with pytest.raises(RecipeError, match=message):
+        Recipe.from_mapping({"name": "r", **table})
+
+
+def test_where_a_run_lies_is_in_no_fingerprint() -> None:
+    """An embedder's digest says what is measured: its folder may be moved."""
+    embeds = [Embed(location=place, digest="d") for place in ("/a", "/b")]
+    first, second = ([leg.verdict for leg in cut([embed], "pool", 0)] for embed in embeds)
+    assert first == second

@@ -133,3 +133,12 @@ def test_a_finished_set_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").unlink()
     write_folder(tmp_path, some_pairs(6), name="t")
     assert len(open_folder(tmp_path)) == 6
+
+
+def test_a_column_that_only_later_pairs_have_is_kept(tmp_path: Path) -> None:
+    """Pairs may bring unlike columns: what one lacks is null in the parquet."""
+    encoded = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
+    rows = [{"uid": f"{i:032x}", "caption": "c"} for i in range(2)]
+    rows[1]["licence"] = "CC0"
+    write_shard(tmp_path / "0.tar", [(row, encoded, "png") for row in rows])
+    assert open_folder(tmp_path).column("licence").to_pylist() == [None, "CC0"]

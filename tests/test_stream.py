@@ -209,5 +209,5 @@ def test_what_cannot_be_streamed_is_refused_at_once(folder: Folder) -> None:
         Stream(folder, **OPTIONS, world=3)
     with pytest.raises(Refused, match="rank 2 of 2"):
         Stream(folder, **OPTIONS, rank=2, world=2)
-    with pytest.raises(PoolError, match="0 pairs are fewer than a batch of 8"):
+    with pytest.raises(PoolError, match="0 pairs that the subset names are fewer"):
         Stream(folder, **OPTIONS, subset=["f" * 32])

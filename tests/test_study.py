@@ -11,7 +11,7 @@ from scipy import stats
 import breadth.train.loop
 from breadth.loaders.errors import OutputError, RecipeError, Refused
 from breadth.scripts.study import run_study
-from breadth.train.study.analysis import compare
+from breadth.train.study.analysis import compare, unscored
 from breadth.train.study.design import parse_study, read_study
 from breadth.train.study.pairing import check_paired, initial_weights, training_recipe
 from breadth.train.study.statistics import (
@@ -20,7 +20,7 @@ from breadth.train.study.statistics import (
     paired_power,
     spread,
 )
-from breadth.train.study.tables import comparison_table, plan_text
+from breadth.train.study.tables import comparison_table, plan_text, tables
 
 TINY = """
 name = "tiny"
@@ -48,6 +48,15 @@ log_steps = 1
 checkpoint_steps = 3
 lr = 1e-3
 """
+
+
+FIGURES = {
+    "embedder": "e",
+    "pairs": 40,
+    "vendi": 2.0,
+    "caption_distinct_2": 0.5,
+    "equal_captions": 0.1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +177,15 @@ def test_a_half_finished_pair_is_not_compared():
     assert "No pair of runs" in comparison_table(study, compare(study, rows))
 
 
+def test_a_metric_that_an_objective_lacks_is_named():
+    """Where an objective has no such score, a line says so in place of a difference."""
+    study, rows = _rows([0.50], [0.52])
+    rows["wide", 0, "maeclip"] = {"scores": {"zero_shot": {}}}
+    assert compare(study, rows) == []
+    assert unscored(study, rows) == ["zero_shot.shape of maeclip"]
+    assert "There is no zero_shot.shape of maeclip" in tables(study, rows, {("wide", 0): FIGURES})
+
+
 # --- the file
 
 
@@ -183,6 +201,12 @@ def test_a_half_finished_pair_is_not_compared():
         ("pairs = 40", 'pairs = "many"', "a whole number"),
         ('name = "tiny"', "", "needs the option name"),
         ("concepts = 64", "concepts = 65", "between 1 and 64"),
+        ("concepts = 64", 'concepts = "all"', "concepts = 'all' is not a whole number"),
+        ("[worlds.wide]\nconcepts = 64", "[worlds]\nwide = 64", "not a table of dials"),
+        ('templates = ["a {}"]', 'templates = ["a"]', "templates with {}"),
+        ('templates = ["a {}"]', "templates = []", "templates with {}"),
+        ("[training]", "[training]\nseed = 7", "without name, terms and seed"),
+        ("[training]", "[training]\nterms = {InfoNCE = 1}", "without name, terms and seed"),
     ],
 )
 def test_a_wrong_study_is_refused_in_one_line(old, new, says):
@@ -293,6 +317,16 @@ def test_an_interrupted_study_goes_on(finished, tmp_path):
     original = _rows_in(source)
     assert first == original[0]
     assert second["scores"] == original[1]["scores"]
+
+
+def test_other_prompts_are_scored_anew(finished, tmp_path):
+    """A changed template changes what is measured, so the rows of the old one do not count."""
+    source, _, _ = finished
+    (tmp_path / "study.jsonl").write_bytes((source / "study.jsonl").read_bytes())
+    study = replace(parse_study(TINY), templates=("one {}",))
+    new = []
+    run_study(study, tmp_path, runs=1, say=new.append)
+    assert len(new) == 1
 
 
 def test_rows_of_other_code_are_refused(finished, tmp_path):

@@ -23,6 +23,13 @@ def test_json_gives_the_recipe_again():
     assert TrainRecipe.from_options(recipe.to_json()) == recipe
 
 
+def test_a_file_of_another_encoding_is_refused(tmp_path):
+    """Bytes that are no UTF-8 are no TOML, which one line says."""
+    (tmp_path / "mine.toml").write_bytes(b"\xff\xfename")
+    with pytest.raises(RecipeError, match=r"mine\.toml is not TOML"):
+        load_recipe(tmp_path / "mine.toml")
+
+
 def test_a_file_is_read_by_its_path(tmp_path):
     """A TOML file is a recipe whose name is the file's, unless it says another."""
     path = tmp_path / "mine.toml"
@@ -51,6 +58,8 @@ def test_a_file_is_read_by_its_path(tmp_path):
         ({"size": "huge"}, "size must be one of nano, micro"),
         ({"image_mask": 1.0}, "image_mask must lie between 0 and 1"),
         ({"steps": 0}, "steps must be above 0, not 0"),
+        ({"lr": float("inf")}, "option lr = inf is not a number"),
+        ({"terms": {"Pixels": 1}, "image_mask": 0.05}, "image_mask must hide one patch at least"),
     ],
 )
 def test_a_wrong_option_is_refused_in_one_line(options, message):

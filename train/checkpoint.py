@@ -119,6 +119,7 @@ class Run:
     def embed_pictures(self, images_BCHW: np.ndarray) -> np.ndarray:
         """Embed uint8 pictures [n, 3, H, W] of the recipe's size: float32 [n, E] of norm 1."""
         self.require_joint_space()
+        self.require_pictures(images_BCHW)
         return self.in_chunks(
             images_BCHW, lambda x: self.model.embed_patches(self.model.patches(x))
         )
@@ -133,6 +134,7 @@ class Run:
         """Pool uint8 pictures [n, 3, H, W] before any projection: float32 [n, D]."""
         if not hasattr(self.model, "image"):
             raise Refused(f"{self.path} was trained on captions alone; it sees no pictures")
+        self.require_pictures(images_BCHW)
         return self.in_chunks(images_BCHW, lambda x: self.model.features(self.model.patches(x)))
 
     def require_joint_space(self) -> None:
@@ -141,6 +143,15 @@ class Run:
             raise Refused(
                 f"{self.path} was trained without InfoNCE: pictures and captions share no space,"
                 " so it has no zero-shot, retrieval or clip score; use a clip or maeclip run"
+            )
+
+    def require_pictures(self, images_BCHW: np.ndarray) -> None:
+        """Refuse pictures of another size, or numbers that are not those of uint8."""
+        images, side = np.asarray(images_BCHW), self.recipe.image_px
+        if images.dtype != np.uint8 or images.shape[1:] != (3, side, side):
+            raise Refused(
+                f"{self.path} takes pictures as uint8 [n, 3, {side}, {side}], not {images.dtype} "
+                f"{list(images.shape)}"
             )
 
     @torch.inference_mode()

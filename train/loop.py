@@ -1,9 +1,11 @@
 """Train a run: take a batch, encode the planned views, add up the terms, step; and go on later."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,14 +24,7 @@ from .checkpoint import read_checkpoint, restore_training, save_checkpoint
 from .mask import Mask, hide_patches, hide_tokens
 from .model import Model, build_model
 from .recipe import TrainRecipe
-from .run_folder import (
-    begin_folder,
-    check_folder,
-    cut_metrics,
-    describe_run,
-    hold_folder,
-    read_metrics,
-)
+from .run_folder import check_folder, cut_metrics, describe_run, hold_folder, last_metrics
 from .schedule import MAX_LOGIT_SCALE, clip_gradients, learning_rate, make_optimiser
 from .seeds import generator
 from .terms import evaluate_terms
@@ -53,8 +48,8 @@ class Trainee:
 
 def train(
     recipe: TrainRecipe,
-    data: Path,
-    out: Path,
+    data: str | Path,
+    out: str | Path,
     *,
     subset: Iterable[str] | None = None,
     device: str = "cpu",
@@ -74,8 +69,8 @@ def train(
     config = describe_run(recipe, {"digest": folder.digest, "pairs": len(folder)}, uids)
     check_folder(out, config)
     tokenizer = open_tokenizer(out, recipe, folder, uids)
-    saved = read_checkpoint(out)
-    stream = Stream(
+    open_stream = partial(
+        Stream,
         folder,
         batch_pairs=recipe.batch_pairs,
         seed=recipe.seed,
@@ -83,10 +78,11 @@ def train(
         tokenizer=tokenizer,
         context_length=recipe.context_length,
         subset=uids,
-        state=saved[1]["stream"] if saved else None,
     )
-    begin_folder(out, config)
-    with hold_folder(out):
+    open_stream()  # too few pairs are refused before anything is written
+    with hold_folder(out, config):
+        saved = read_checkpoint(out)
+        stream = open_stream(state=saved[1]["stream"] if saved else None)
         save_tokenizer(tokenizer, out / "tokenizer.json")
         trainee = make_trainee(recipe, tokenizer.get_vocab_size(), place)
         if saved:
@@ -94,7 +90,7 @@ def train(
             trainee.step = saved[1]["step"]
         cut_metrics(out, trainee.step)
         take_steps(trainee, stream, out, progress)
-        return read_metrics(out)[-1]
+        return last_metrics(out)
 
 
 def open_device(name: str) -> torch.device:
@@ -145,6 +141,7 @@ def take_steps(trainee: Trainee, stream: Stream, out: Path, progress: Progress |
                 since, pairs = time.perf_counter(), 0
             if last or trainee.step % recipe.checkpoint_steps == 0:
                 paused = time.perf_counter()
+                os.fsync(log.fileno())  # a checkpoint never outlives the metrics before it
                 state = {"step": trainee.step, "stream": stream.state()}
                 save_checkpoint(out, trainee.model, trainee.optimiser, state)
                 since += time.perf_counter() - paused

@@ -111,7 +111,7 @@ def check_types(recipe: TrainRecipe) -> None:
         value = getattr(recipe, field.name)
         by_type: dict[Any, bool] = {
             int: isinstance(value, int) and not isinstance(value, bool),
-            float: is_number(value),
+            float: is_number(value) and isfinite(value),
             str: isinstance(value, str),
             Mapping[str, float]: isinstance(value, Mapping),
         }
@@ -148,6 +148,9 @@ def check_ranges(recipe: TrainRecipe) -> None:
         rules[f"{option} must be above 0"] = getattr(recipe, option) > 0
     for option in ("warmup_steps", "weight_decay", "variance_floor", "seed"):
         rules[f"{option} must be at least 0"] = getattr(recipe, option) >= 0
+    if "Pixels" in recipe.weights:
+        patches = (recipe.image_px // max(1, recipe.patch_px)) ** 2
+        rules["image_mask must hide one patch at least"] = int(patches * recipe.image_mask) > 0
     for option in ("image_mask", "text_mask"):
         rules[f"{option} must lie between 0 and 1"] = 0 < getattr(recipe, option) < 1
     for rule, holds in rules.items():
@@ -196,14 +199,14 @@ def load_recipe(name: str | Path) -> TrainRecipe:
     if path.suffix == ".toml":
         if not path.is_file():
             raise RecipeError(f"there is no recipe file {path}")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes()
     elif str(name) in shipped_recipes():
-        text = (files("breadth.train") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+        text = (files("breadth.train") / "recipes" / f"{name}.toml").read_bytes()
     else:
         known = suggest(str(name), shipped_recipes())
         raise RecipeError(f"no training recipe {name} is shipped; {known}")
     try:
-        options = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        options = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{name} is not TOML: {error}") from error
     return TrainRecipe.from_options({"name": path.stem, **options})

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
@@ -69,25 +70,26 @@ def check_folder(out: Path, config: Mapping[str, Any]) -> None:
             )
 
 
-def begin_folder(out: Path, config: Mapping[str, Any]) -> None:
-    """Make the run's folder, or leave as it is the one that was begun."""
-    if not (out / "config.json").is_file():
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "config.json", config)
-
-
 @contextmanager
-def hold_folder(out: Path) -> Iterator[None]:
-    """Keep a run to one process; a lock that the system takes back when the process ends.
+def hold_folder(out: Path, config: Mapping[str, Any]) -> Iterator[None]:
+    """Make the run's folder or go on in it, in one process at a time.
 
-    Raises OutputError where another process holds it.
+    The lock is on the folder, so that it is there before any file, and the system takes it back
+    when the process ends. Raises OutputError where another process holds it, or began another run.
     """
-    with (out / "config.json").open("rb") as file:
+    out.mkdir(parents=True, exist_ok=True)
+    folder = os.open(out, os.O_RDONLY)
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise OutputError(f"{out} is being trained by another process; wait for it") from None
+        check_folder(out, config)
+        if not (out / "config.json").is_file():
+            write_json(out / "config.json", config)
         yield
+    finally:
+        os.close(folder)
 
 
 def difference(found: Any, wanted: Mapping[str, Any]) -> str:
@@ -108,11 +110,14 @@ def short(value: Any) -> str:
 def read_config(path: Path) -> dict[str, Any]:
     """Read a run's config.json; raises PoolError where the folder holds no run."""
     try:
-        return json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        config = json.loads((path / "config.json").read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
         raise PoolError(f"{path} is not a run: it has no config.json") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise PoolError(f"{path}/config.json is damaged: {error}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("recipe"), dict):
+        raise PoolError(f"{path} is not a run: its config.json holds no recipe")
+    return config
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -132,6 +137,14 @@ def read_metrics(out: Path, up_to: int | None = None) -> list[dict[str, Any]]:
         if up_to is None or row["step"] <= up_to:
             rows.append(row)
     return rows
+
+
+def last_metrics(out: Path) -> dict[str, Any]:
+    """Return the metrics of a finished run's last step; raises PoolError where they are gone."""
+    rows = read_metrics(out)
+    if not rows:
+        raise PoolError(f"{out} is trained, but its metrics.jsonl is empty or gone: put it back")
+    return rows[-1]
 
 
 def cut_metrics(out: Path, step: int) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from breadth.loaders.errors import RecipeError
+from breadth.loaders.errors import Failed, RecipeError
 
+from ..options import check_flag, check_names, check_whole
 from ..schema import COLUMNS
 from ..stage import Filter
 
@@ -62,6 +63,16 @@ class Download(Filter, name="download"):
             raise RecipeError(f"download: resize_mode must be one of {', '.join(RESIZE_MODES)}")
         if self.encode_format not in ("jpg", "png", "webp"):
             raise RecipeError("download: encode_format must be jpg, png or webp")
+        for option in ("image_size", "svg_side_px", "timeout_s", "thread_count"):
+            check_whole(self, option, 1)
+        check_whole(self, "retries", 0)
+        check_whole(self, "encode_quality", 0, 100)
+        for option in ("resize_only_if_bigger", "extract_exif"):
+            check_flag(self, option)
+        if not isinstance(self.user_agent_token, str):
+            raise RecipeError('download: user_agent_token must be a word, or ""')
+        if self.disallowed_header_directives:
+            check_names(self, "disallowed_header_directives")
 
     def annotate(self, pairs: pa.Table) -> Mapping[str, Any]:
         """Fetch each distinct URL once and give every row its picture or its failure."""
@@ -88,8 +99,12 @@ class Download(Filter, name="download"):
                 writer.write_table(table)
             download = self._downloader(folder, len(urls), collected)
             # its printed tracebacks are what it does with a pair it loses: the row says "lost"
-            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-                download((0, str(links)))
+            printed = io.StringIO()
+            with redirect_stdout(printed), redirect_stderr(printed):
+                whole, _ = download((0, str(links)))
+        if not whole:  # it says so and goes on; were this a result, every pair would be "lost"
+            why = printed.getvalue().strip().splitlines()[-1:] or ["no message"]
+            raise Failed(f"img2dataset gave up on a part: {why[0]}")
         return collected.by_url
 
     def _downloader(self, folder: str, count: int, collected: "_Collector") -> Any:

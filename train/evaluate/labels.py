@@ -8,6 +8,8 @@ from pathlib import Path
 from breadth.loaders.errors import PoolError
 from breadth.loaders.whole_file import replaced
 
+LABELS = "labels.json"
+
 
 @dataclass(frozen=True)
 class Task:
@@ -24,7 +26,7 @@ def read_tasks(folder: Path) -> tuple[Task, ...]:
 
     Raises PoolError where the file is not what it should be.
     """
-    path = folder / "labels.json"
+    path = folder / LABELS
     if not path.exists():
         return ()
     try:
@@ -40,7 +42,7 @@ def write_tasks(folder: Path, tasks: Sequence[Task]) -> None:
     """Write labels.json."""
     rows = {task.name: {k: v for k, v in asdict(task).items() if k != "name"} for task in tasks}
     text = json.dumps({"tasks": rows}, indent=1, sort_keys=True) + "\n"
-    with replaced(folder / "labels.json") as file:
+    with replaced(folder / LABELS) as file:
         file.write(text.encode())
 
 

@@ -35,13 +35,14 @@ class Pairs:
     undecodable: int
 
 
-def evaluate(run_path: Path, data: Path, *, limit: int | None = None) -> dict[str, Any]:
+def evaluate(run_path: str | Path, data: str | Path, *, limit: int | None = None) -> dict[str, Any]:
     """Score a run on the pairs of a folder, or on ``limit`` of them drawn by hash of their uid.
 
     The result has ``zero_shot`` and ``probe`` by task of the folder's labels.json, ``retrieval``
     by direction, and ``notes`` on whatever has no score and why. Cost: one pass over the pictures
     without gradients, O(pairs x captions) similarities, five small regressions per task.
     """
+    data = Path(data)
     run, folder, tasks = load_run(run_path), open_folder(data), read_tasks(data)
     pairs = read_pairs(run, folder, tasks, limit)
     notes = list(_notes(run, folder, pairs, data, tasks))
@@ -154,7 +155,7 @@ def _notes(
     if not tasks:
         notes.append(f"{data} has no labels.json, so there is no zero-shot and no probe score")
     if read_config(run.path).get("data", {}).get("digest") == folder.digest:
-        notes.append("these are the pairs the run was trained on: no score on new ones")
+        notes.append("the run was trained on pairs of this folder: no score on new ones")
     if pairs.undecodable:
         notes.append(f"{pairs.undecodable} pictures cannot be decoded and are left out")
     return notes

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from .retrieval import KS, recall_hits
 from .score import Score
 
 # n pictures, C classes, T templates, D width
@@ -27,7 +28,7 @@ class ZeroShot:
 
 def fill(templates: tuple[str, ...], classes: tuple[str, ...]) -> list[str]:
     """Write every prompt, class by class: C * T captions."""
-    return [template.format(name) for name in classes for template in templates]
+    return [template.replace("{}", str(name)) for name in classes for template in templates]
 
 
 def class_vectors(prompts_CTD: np.ndarray) -> np.ndarray:
@@ -38,15 +39,14 @@ def class_vectors(prompts_CTD: np.ndarray) -> np.ndarray:
     return _unit(_unit(prompts_CTD).mean(axis=1))
 
 
-def classify(pictures_nD: np.ndarray, classes_CD: np.ndarray) -> np.ndarray:
-    """Return the class of the nearest vector for each picture; of equal ones the first."""
-    return np.argmax(pictures_nD @ classes_CD.T, axis=1)
-
-
 def zero_shot(pictures_nD: np.ndarray, prompts_CTD: np.ndarray, labels_n: np.ndarray) -> ZeroShot:
-    """Score pictures against prompts; ``labels_n`` are indices into the classes."""
+    """Score pictures against prompts; ``labels_n`` are indices into the classes.
+
+    Of equally near classes each is named with equal probability, as in retrieval.
+    """
     classes, templates = prompts_CTD.shape[:2]
-    hits = classify(pictures_nD, class_vectors(prompts_CTD)) == labels_n
+    vectors = class_vectors(prompts_CTD)
+    hits = recall_hits(pictures_nD, vectors, labels_n, np.arange(classes))[:, KS.index(1)]
     return ZeroShot(Score.of(hits, 1 / classes), majority_share(labels_n), classes, templates)
 
 

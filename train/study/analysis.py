@@ -54,6 +54,17 @@ def compare(study: Study, rows: Rows) -> list[Comparison]:
     return found
 
 
+def unscored(study: Study, rows: Rows) -> list[str]:
+    """Name each metric that an objective's runs do not have, so that no difference is missed."""
+    lacking = {
+        f"{metric} of {objective}"
+        for (_, _, objective), row in rows.items()
+        for metric in study.metrics
+        if lookup(row["scores"], metric) is None
+    }
+    return sorted(lacking)
+
+
 def lookup(scores: Mapping[str, Any], metric: str) -> Mapping[str, Any] | None:
     """Return the score at a dotted path such as ``probe.shape``; None where a run has none."""
     found: Any = scores

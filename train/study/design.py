@@ -61,8 +61,14 @@ class Study:
 
     def world(self, name: str, seed: int) -> World:
         """Return a world with its dials set; raises RecipeError for a dial that does not exist."""
-        dials = dict(self.worlds[name])
+        dials = self.worlds[name]
+        if not isinstance(dials, Mapping):
+            raise RecipeError(f"world {name!r} = {dials!r} is not a table of dials")
         _known(dials, {f.name for f in fields(World)} - {"seed"}, f"world {name!r}", "dial")
+        for dial in (f for f in fields(World) if f.name in dials):
+            value, wanted = dials[dial.name], _TYPES[str(float if dial.type is float else int)]
+            if not isinstance(value, wanted[0]) or isinstance(value, bool):
+                raise RecipeError(f"world {name!r}: {dial.name} = {value!r} is not {wanted[1]}")
         return World(seed=seed, **dials)
 
     def cells(self) -> list[Cell]:
@@ -129,6 +135,11 @@ def _check(study: Study) -> None:
         "pairs, held_out_pairs and picture_px of at least 1": min(counts) < 1,
         "one metric at least": not study.metrics,
         "an effect_points above 0": not study.effect_points > 0,
+        "templates with {} where the class goes": not study.templates
+        or not all("{}" in template for template in study.templates),
+        "a [training] without name, terms and seed, which objectives and seeds set": bool(
+            {"name", "terms", "seed"} & set(study.training)
+        ),
     }
     for needed, missing in wrong.items():
         if missing:

@@ -4,22 +4,23 @@ import json
 import os
 from collections.abc import Mapping
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 import breadth.loaders
 from breadth.loaders.errors import OutputError
 
+from ..run_folder import LIBRARIES
+
 
 def code_version() -> str:
-    """Return a digest of what makes scores: our loaders and trainer, torch and numpy.
+    """Return a digest of what makes scores: our loaders and trainer, and the libraries they use.
 
     ``train/study`` is left out: how rows are analysed does not change them.
     """
-    digest = sha256(f"{torch.__version__} {np.__version__}".encode())
+    libraries = [f"{name} {version(name)}" for name in (*LIBRARIES, "scipy")]
+    digest = sha256("\n".join(libraries).encode())
     for root in (Path(breadth.loaders.__path__[0]), Path(__file__).parents[1]):
         for path in sorted(root.rglob("*")):
             if path.suffix in (".py", ".toml") and "study" not in path.relative_to(root).parts:

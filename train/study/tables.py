@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..recipe import TrainRecipe
-from .analysis import Comparison, Rows, compare
+from .analysis import Comparison, Rows, compare, unscored
 from .design import Study
 from .pairing import training_recipe, training_recipes
 from .statistics import ERRORS_ABOVE_FLOOR, MOST_DRAWS
@@ -22,6 +22,7 @@ def tables(study: Study, rows: Rows, measured: Mapping[tuple[str, int], Mapping[
             world_table(study, measured),
             "## Paired differences in points, by seed",
             comparison_table(study, compare(study, rows)),
+            *(f"There is no {name}, hence no difference." for name in unscored(study, rows)),
             f"Each run is scored on {study.held_out_pairs:,} other scenes of its own world (probes "
             "on a fifth of them; the others fit the probe). Guessing is 1 / classes or the largest "
             "class's share, whichever is larger. The interval of the standard deviation (sd) is "
@@ -46,7 +47,9 @@ def setting(study: Study, recipes: Mapping[str, TrainRecipe]) -> str:
         f"{len(study.cells())} runs: {len(recipes)} objectives x {len(study.worlds)} worlds x "
         f"{len(study.seeds)} seeds. A seed draws world, scenes, order and initialisation; the "
         f"objectives share all four. {first.steps} steps of {first.batch_pairs} pairs over "
-        f"{study.pairs:,} pairs: {seen / study.pairs:.1f} repeats of each.\n\n"
+        f"{study.pairs:,} pairs: {seen / study.pairs:.1f} repeats of each. Size {first.size}, "
+        f"pictures of {first.image_px} px, patches of {first.patch_px}, pool {first.pool}, "
+        f"learning rate {first.lr:g}.\n\n"
         f"Objectives and the weights w of their terms:\n\n{weights}"
     )
 
@@ -63,7 +66,7 @@ def world_table(study: Study, measured: Mapping[tuple[str, int], Mapping[str, An
     body = [
         [
             world,
-            ", ".join(f"{dial} = {value}" for dial, value in dials.items()),
+            dial_text(dials),
             *(
                 ", ".join(
                     form.format(scale * measured[world, seed][name])
@@ -81,9 +84,24 @@ def world_table(study: Study, measured: Mapping[tuple[str, int], Mapping[str, An
 def plan_text(study: Study, results: str) -> str:
     """List the runs of a study and say where their rows would go; raises Refused for a bad one."""
     recipes = training_recipes(study)
-    lines = [f"  {cell.name}" for cell in study.cells()]
-    scored = f"scored by {', '.join(study.metrics)} on {study.held_out_pairs:,} pairs each"
-    return "\n".join([setting(study, recipes), "", *lines, "", scored, f"rows go to {results}"])
+    worlds = [f"- {name}: {dial_text(dials)}" for name, dials in study.worlds.items()]
+    return "\n\n".join(
+        [
+            *filter(None, [study.note]),
+            setting(study, recipes),
+            "\n".join(["Worlds and their dials:", "", *worlds]),
+            f"Compared by {', '.join(study.metrics)}, each on {study.held_out_pairs:,} other "
+            "scenes of the run's own world. Diversity and equal captions are measured once the "
+            "worlds are drawn.",
+            "\n".join(["Runs, in this order:", "", *(f"- {cell.name}" for cell in study.cells())]),
+            f"Rows go to {results}",
+        ]
+    )
+
+
+def dial_text(dials: Mapping[str, Any]) -> str:
+    """Write the dials that a world sets."""
+    return ", ".join(f"{dial} = {value}" for dial, value in dials.items()) or "as they come"
 
 
 def comparison_table(study: Study, comparisons: Sequence[Comparison]) -> str:
