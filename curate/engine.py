@@ -1,6 +1,8 @@
 """Run a build's tasks: the only file that knows Dask."""
 
 import os
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -119,10 +121,17 @@ def _client(client_class: Any, workers: int, scheduler: str | None) -> Iterator[
         with client:
             yield client
         return
+    with _local_cluster(workers) as cluster, client_class(cluster) as client:
+        yield client
+
+
+def _local_cluster(workers: int) -> Any:
     from distributed import LocalCluster
 
-    with (
-        LocalCluster(
+    # Workers that are killed leave their semaphores to a tracker, which frees them and warns.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
+    with _interrupts_ignored():
+        return LocalCluster(
             n_workers=workers,
             threads_per_worker=1,  # img2dataset redirects file descriptors 1 and 2 as it decodes
             processes=True,
@@ -131,10 +140,23 @@ def _client(client_class: Any, workers: int, scheduler: str | None) -> Iterator[
             memory_limit=_memory_per_worker(workers),
             security=True,
             silence_logs=50,
-        ) as cluster,
-        client_class(cluster) as client,
-    ):
-        yield client
+        )
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Start processes that leave Ctrl-C to the driver, which stops them in its own time.
+
+    A terminal sends it to all of them; a new process ignores what its parent ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say what a signal does
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _memory_per_worker(workers: int) -> int:

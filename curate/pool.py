@@ -54,6 +54,8 @@ def read_pool(path: str, columns: PoolColumns, part_pairs: int = 10_000) -> Cand
 
     Raises PoolError. Cost: the pool's rows in memory once; pictures are not read.
     """
+    if not path.strip():
+        raise PoolError("the pool has no name: give a file, a folder or a URL")
     folder = shard_folder(path)
     table = flat(read_shards(folder.resolve()) if folder else _links(path, columns))
     if len(table) == 0:

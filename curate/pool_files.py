@@ -42,7 +42,10 @@ def read_tables(path: str, words: Collection[str] = ()) -> pa.Table:
 
 def find_files(path: str) -> tuple[fsspec.AbstractFileSystem, list[str]]:
     """Return the pool's files in sorted order; raises PoolError where there are none."""
-    filesystem, root = fsspec.core.url_to_fs(path)
+    try:
+        filesystem, root = fsspec.core.url_to_fs(path)
+    except (ImportError, ValueError) as error:  # an unknown protocol, or one whose client is absent
+        raise PoolError(f"cannot open {path}: {_one_line(error)}") from None
     if any(c in root for c in "*?["):
         found = filesystem.glob(root)
     elif filesystem.isdir(root):

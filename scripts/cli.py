@@ -39,7 +39,10 @@ class Verbs(click.Group):
         return command
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="breadth")
 def cli() -> None:
     """Build image-text datasets, know what is in them, and train on them.
@@ -56,7 +59,9 @@ def main(arguments: list[str] | None = None) -> Any:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
-        error.show()
+        context = getattr(error, "ctx", None)
+        see = f" (see {context.command_path} --help)" if context else ""
+        _say(" ".join(error.format_message().split()) + see)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted; the same command continues")
@@ -65,13 +70,22 @@ def main(arguments: list[str] | None = None) -> Any:
         _say(str(error))
         sys.exit(error.exit_status)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in REMEDIES:
             raise
-        _say(
-            f"{error.strerror}: {error.filename or 'while writing'}; make room or give another "
-            "--out, then run the same command again"
-        )
+        where = error.filename or "while writing"
+        _say(f"{error.strerror}: {where}; {REMEDIES[error.errno]}, then run the same command again")
         sys.exit(1)
+
+
+REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room in your quota",
+    errno.EACCES: "give a folder that you may write",
+    errno.EPERM: "give a folder that you may write",
+    errno.EROFS: "give a folder that can be written",
+    errno.ENOENT: "give a folder that can be made",
+    errno.ENOTDIR: "give a folder that can be made",
+}
 
 
 def _say(message: str) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .claim import claim
+
 if TYPE_CHECKING:
     from breadth.train.recipe import TrainRecipe
     from breadth.train.study.design import Cell, Study
@@ -88,7 +90,7 @@ def run_study(
     from breadth.train.study.tables import tables
 
     training_recipes(study)
-    out.mkdir(parents=True, exist_ok=True)
+    claim(out, (RESULTS, "draws", "runs"))
     results = Results(out / RESULTS, code_version())
     rows: Rows = {}
     new = 0

@@ -31,6 +31,8 @@ def train(recipe: str, data: Path, out: Path, subset: str | None, device: str | 
     chosen = load_recipe(recipe)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     uids = None if subset is None else read_subset(subset)
+    if uids is not None:
+        click.echo(found_text(data, uids), err=True)
     with progress_bar(chosen.steps) as progress:
         metrics = loop.train(chosen, data, out, subset=uids, device=device, progress=progress)
     losses = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("loss", *chosen.weights))
@@ -51,6 +53,14 @@ def read_subset(subset: str) -> list[str]:
     return read_uids(path).to_pylist()
 
 
+def found_text(data: Path, uids: list[str]) -> str:
+    """Say how many of a list's uids the data has: a list may name more, but never silently."""
+    from breadth.loaders.folder import open_folder
+
+    found = len(open_folder(data).rows_of(uids))
+    return f"{found:,} pairs of {data} are among the {len(set(uids)):,} uids of the subset"
+
+
 @contextmanager
 def progress_bar(steps: int) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Show steps, loss and speed on standard error; show nothing where that is no terminal."""
@@ -59,13 +69,12 @@ def progress_bar(steps: int) -> Iterator[Callable[[dict[str, Any]], None]]:
     from rich.progress import TimeRemainingColumn as Remaining
 
     console = Console(stderr=True)
-    described = TextColumn("loss {task.fields[loss]:.3f}  {task.fields[speed]:,.0f} pairs/s")
+    described = TextColumn("{task.fields[now]}")
     columns = (BarColumn(), MofNCompleteColumn(), described, Remaining())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("train", total=steps, loss=float("nan"), speed=0.0)
+        task = bar.add_task("train", total=steps, now="begins")
         yield lambda metrics: bar.update(
             task,
             completed=metrics["step"],
-            loss=metrics["loss"],
-            speed=metrics["samples_per_s"],
+            now=f"loss {metrics['loss']:.3f}  {metrics['samples_per_s']:,.0f} pairs/s",
         )

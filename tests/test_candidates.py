@@ -103,6 +103,12 @@ def test_a_pool_that_is_none_is_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
+def test_a_pool_without_a_name_is_not_the_present_folder() -> None:
+    """An empty --pool, as an unset variable leaves it, is refused."""
+    with pytest.raises(PoolError, match="has no name"):
+        read_pool(" ", PoolColumns())
+
+
 def test_repeated_rows_and_rows_without_a_link_keep_a_row_with_a_reason(tmp_path: Path) -> None:
     """Of equal candidates the first stays; a fragment or the host's case makes no difference."""
     again = [("HTTP://H0.example:80/p0.jpg#top", "caption number 0"), (None, "no link at all")]

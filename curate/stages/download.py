@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -121,7 +122,7 @@ class Download(Filter, name="download"):
         )
         return Downloader(
             sample_writer_class=collected,
-            resizer=_RendersSvg(resizer, self.svg_side_px),
+            resizer=_Prepares(resizer, self.svg_side_px),
             thread_count=self.thread_count,
             save_caption=False,
             extract_exif=self.extract_exif,
@@ -162,8 +163,8 @@ class _Collector:
         """Nothing is open: the engine's writer puts the pairs in the part's order."""
 
 
-class _RendersSvg:
-    """img2dataset's resizer, with SVG rendered to PNG before it."""
+class _Prepares:
+    """img2dataset's resizer, given what it can decode: SVG rendered, 16 bits made 8."""
 
     def __init__(self, resizer: Any, side_px: int) -> None:
         self._resizer = resizer
@@ -172,12 +173,30 @@ class _RendersSvg:
     def __call__(self, stream: Any, blur: Any = None) -> Any:
         start = stream.read(1024)
         stream.seek(0)
-        if is_svg(start):
-            try:
+        try:
+            if is_svg(start):
                 stream = io.BytesIO(render_svg(stream.read(), self._side_px))
-            except ValueError as error:
-                return None, None, None, None, None, f"SVG: {error}"[:80]
+            elif is_deep_png(start):
+                stream = io.BytesIO(as_8_bit(stream.read()))
+        except ValueError as error:
+            return None, None, None, None, None, str(error)[:80]
         return self._resizer(stream, blur)
+
+
+def is_deep_png(start: bytes) -> bool:
+    """Say whether the first bytes are those of a PNG with 16 bits a channel."""
+    return start.startswith(b"\x89PNG\r\n\x1a\n") and start[24:25] == b"\x10"
+
+
+def as_8_bit(png: bytes) -> bytes:
+    """Scale a 16-bit PNG to 8 bits, which img2dataset would clip to white; raises ValueError."""
+    import cv2
+
+    pixels: Any = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("Image decoding error")
+    scaled = (pixels.astype(np.uint32) + 128) // 257
+    return bytes(cv2.imencode(".png", scaled.astype(np.uint8))[1])
 
 
 def is_svg(start: bytes) -> bool:

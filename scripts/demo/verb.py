@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..claim import claim
+
 if TYPE_CHECKING:
     from breadth.loaders.manifest import Manifest
 
@@ -45,9 +47,21 @@ class Demo:
     help="Drawn scenes, or real stamps of the Debian package tuxpaint-stamps-default.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="[default: demo/SOURCE]")
-@click.option("--pairs", default=8500, show_default=True, help="Candidates of the world.")
+@click.option(
+    "--pairs",
+    type=click.IntRange(1000),  # fewer leave less than a training batch
+    default=8500,
+    show_default=True,
+    help="Candidates of the world.",
+)
 @click.option("--steps", type=click.IntRange(1), help="Training steps of each run.")
-@click.option("--workers", default=2, show_default=True, help="Worker processes.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Worker processes.",
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--cache", type=click.Path(path_type=Path), help="Where stamps are unpacked.")
 def demo(out: Path | None, source: str, **options: Any) -> None:
@@ -59,7 +73,7 @@ def demo(out: Path | None, source: str, **options: Any) -> None:
     """
     asked = Demo(source, out or Path("demo") / source, **options)
     started = time.perf_counter()
-    asked.out.mkdir(parents=True, exist_ok=True)
+    claim(asked.out, ("pool",))
     heldout = asked.out / "heldout"
     planted = _plant_stamps(asked, heldout) if source == "stamps" else _plant(asked, heldout)
     first, second = _road(asked, planted)
