@@ -53,7 +53,7 @@ def test_two_runs_of_the_pilot_are_a_pair(tmp_path: Path) -> None:
     assert len({(row["world"], row["seed"]) for row in found}) == 1
     for words in (
         "2 of 12 runs are done",
-        "10.2 repeats",
+        "6.1 repeats",
         "equal caption",
         "one draw has no spread",
     ):
