@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _RECIPES = Path(__file__).parent
 _HOSTS = 8
 _HELDOUT = 1000
+# A score is made by a run that has not learnt its pairs by heart: in 400 steps the 559 stamps that
+# are left come 180 times, and wrong captions then score better than right ones (AUC 0.40).
+_STEPS = {"stamps": 40}
 _HARD_FOR_STAMPS = ("foreign_caption", "near_duplicate_reencoded", "near_duplicate_resized")
 _CAPTION_DETAIL = 0.4  # the less captions tell of the rest, the more of shape is learnt
 
@@ -162,8 +165,7 @@ def _train(asked: Demo, objective: str, data: Path) -> None:
     from breadth.train.recipe import load_recipe
 
     recipe = load_recipe(f"demo_{objective}")
-    if asked.steps is not None:
-        recipe = replace(recipe, steps=asked.steps)
+    recipe = replace(recipe, steps=asked.steps or _STEPS.get(asked.source, recipe.steps))
     label = f"train {objective}"
     with _step(label), _bar(label) as progress:
         train(
