@@ -44,7 +44,7 @@ def build(
     from breadth.curate.build import build as build_folder
     from breadth.curate.recipe import Recipe
 
-    from .funnel import show_funnel
+    from .funnel import counted, show_funnel
     from .progress import bars
 
     with bars() as progress:
@@ -59,4 +59,5 @@ def build(
             on_dashboard=lambda address: click.echo(f"dashboard: {address}", err=True),
         )
     show_funnel(manifest)
-    click.echo(f"{manifest.pairs:,} pairs in {len(manifest.shards)} shards: {out}")
+    shards = counted(len(manifest.shards), "shard")
+    click.echo(f"{counted(manifest.pairs, 'pair')} in {shards}: {out}")

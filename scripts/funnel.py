@@ -24,3 +24,8 @@ def show_funnel(manifest: Manifest, reasons: int = 4) -> None:
             entry["stage"], f"{entry['in']:,}", f"{entry['kept']:,}", f"{dropped:,}", "; ".join(why)
         )
     Console().print(table)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 shard, 2 shards."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

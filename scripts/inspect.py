@@ -58,19 +58,21 @@ def verify_folder(path: Path) -> list[str]:
     from breadth.loaders.index import index_tar, read_index
     from breadth.loaders.manifest import MANIFEST_NAME, Manifest, find_shards
 
+    from .funnel import counted
+
     shards = find_shards(path)
     checked = []
     if (path / MANIFEST_NAME).is_file():
         manifest = Manifest.read(path)
         manifest.verify(path)
         check_accounts(path, manifest)
-        checked.append(f"{len(shards)} shards have their sha256")
+        checked.append(f"{counted(len(shards), 'shard')} checked by sha256")
         checked.append("all accounts agree" if manifest.funnel else "counts agree (no funnel)")
     else:
         checked.append("there is no manifest: hashes and accounts were not checked")
     for shard in _tracked(shards):
         _compare(shard, index_tar(shard), read_index(shard, path))
-    return [*checked, f"{len(shards)} tars are whole and fit their indexes"]
+    return [*checked, f"{counted(len(shards), 'tar')} walked: whole, and as the index says"]
 
 
 def _compare(shard: Path, walked: Any, stored: Any) -> None:
@@ -110,14 +112,12 @@ def _show(path: Path, found: dict[str, Any]) -> None:
 
     from breadth.loaders.manifest import Manifest
 
-    from .funnel import show_funnel
+    from .funnel import counted, show_funnel
 
     console = Console()
     size = f"{found['bytes'] / 1e6:,.1f} MB"
-    console.print(
-        f"[bold]{escape(found['name'])}[/]: {found['pairs']:,} pairs in {found['shards']:,} "
-        f"shards, {size}"
-    )
+    count = f"{counted(found['pairs'], 'pair')} in {counted(found['shards'], 'shard')}"
+    console.print(f"[bold]{escape(found['name'])}[/]: {count}, {size}")
     if found["funnel"]:
         show_funnel(Manifest.read(path))
     columns = ", ".join(f"{name} {kind}" for name, kind in found["columns"].items())

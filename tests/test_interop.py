@@ -217,7 +217,7 @@ def test_a_foreign_folder_is_indexed_elsewhere(ours: Path, tmp_path: Path) -> No
     assert result.exit_code == 0, result.output
     found = json.loads(result.output)
     assert (found["pairs"], found["shards"]) == (24, 3)
-    assert "3 shards have their sha256" in found["verified"]
+    assert "3 shards checked by sha256" in found["verified"]
 
 
 def test_an_index_of_other_tars_is_not_overwritten(ours: Path, tmp_path: Path) -> None:
