@@ -1,7 +1,6 @@
 """Decide what needs a look at every part: selectors by merged sketches, matchers by buckets."""
 
 import shutil
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -10,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from breadth.loaders.arrow_file import read_arrow, write_arrow
 from breadth.loaders.whole_file import replaced
 
+from .engine import RunTasks
 from .leg_task import drop_rows
 from .legs import Leg
 from .matching import match
@@ -19,9 +20,6 @@ from .part_view import PartView
 from .stage import Matcher, Selector
 from .verdicts import Verdicts
 from .workspace import Workspace
-
-RunTasks = Callable[[str, Sequence[Callable[[], Any]]], list[Any]]
-"""Run tasks under a label and return their results in order."""
 
 
 def decide(workspace: Workspace, legs: tuple[Leg, ...], parts: int, run: RunTasks) -> None:
@@ -131,8 +129,8 @@ class _Keys(_BarrierTask):
         if not file.is_file():
             rows = self.local().alive
             keys = self.stage.keys(self.table(rows))
-            _write(self.work / f"{self.part:05d}-rank.arrow", self._ranked(rows))
-            _write(file, keys)
+            write_arrow(self.work / f"{self.part:05d}-rank.arrow", self._ranked(rows))
+            write_arrow(file, keys)
         return file.name
 
     def _ranked(self, rows: np.ndarray) -> pa.Table:
@@ -169,7 +167,7 @@ class _Drop(_BarrierTask):
 
     def __call__(self) -> int:
         verdicts = self.local()
-        dropped = _read(self.work / f"{self.part:05d}-dropped.arrow")
+        dropped = read_arrow(self.work / f"{self.part:05d}-dropped.arrow")
         rows = dropped["row"].to_numpy()
         verdicts.drop(rows, self.number, dropped["reason"].to_pylist())
         verdicts.witness[rows] = dropped["witness"].to_pylist()
@@ -183,10 +181,10 @@ def _match(
 ) -> None:
     stage = cast(Matcher, legs[-1].barrier)
     files = run(f"{stage.name}: keys", [_Keys(workspace, legs, p, work) for p in range(parts)])
-    ranked = [_read(work / f"{part:05d}-rank.arrow") for part in range(parts)]
+    ranked = [read_arrow(work / f"{part:05d}-rank.arrow") for part in range(parts)]
     starts = np.concatenate([[0], np.cumsum([len(table) for table in ranked])])
     keys = pa.concat_tables(
-        _numbered(_read(work / f), start) for f, start in zip(files, starts[:-1], strict=True)
+        _numbered(read_arrow(work / f), start) for f, start in zip(files, starts[:-1], strict=True)
     )
     pairs = pa.concat_tables(ranked)
     dropped = match(keys, _priority(pairs), stage)
@@ -201,7 +199,7 @@ def _match(
     )
     part_of = np.searchsorted(starts, number, side="right") - 1
     for part in range(parts):
-        _write(work / f"{part:05d}-dropped.arrow", table.filter(pa.array(part_of == part)))
+        write_arrow(work / f"{part:05d}-dropped.arrow", table.filter(pa.array(part_of == part)))
     run(f"{stage.name}: keep", [_Drop(workspace, legs, p, work) for p in range(parts)])
 
 
@@ -225,13 +223,3 @@ def _priority(pairs: pa.Table) -> np.ndarray:
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     return rank
-
-
-def _write(file: Path, table: pa.Table) -> None:
-    with replaced(file) as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-
-
-def _read(file: Path) -> pa.Table:
-    with file.open("rb") as source:
-        return pa.ipc.open_file(source).read_all()

@@ -11,9 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
+from breadth.loaders.arrow_file import write_arrow
 from breadth.loaders.errors import OutputError, PoolError, RecipeError, ShardError
 from breadth.loaders.manifest import Manifest
 from breadth.loaders.whole_file import replaced
@@ -160,9 +160,7 @@ def _prepare(workspace: Workspace, candidates: Candidates) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     sweep(workspace.parts)
     for part, table in enumerate(candidates.parts):
-        file = workspace.candidates_file(part)
-        with replaced(file) as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table.combine_chunks())
+        write_arrow(workspace.candidates_file(part), table.combine_chunks())
 
 
 @contextmanager

@@ -79,9 +79,13 @@ def _choose(folder: Path, files: Sequence[Path], seed: int) -> dict[Group, list[
 
 def _rank(row: dict[str, Any], has_picture: bool, seed: int) -> tuple[bool, float, bytes]:
     distance = row.get("distance")
-    # the hash by which thumbnails are drawn: by another, witnesses would crowd the kept pairs
-    draw = blake2b(f"{seed}/{row['uid']}".encode(), digest_size=8).digest()
-    return not has_picture, 0.0 if distance is None else -distance, draw
+    # as thumbnails are drawn: by another hash, witnesses would crowd the kept pairs
+    return not has_picture, 0.0 if distance is None else -distance, draw(row["uid"], seed)
+
+
+def draw(uid: str, seed: int) -> bytes:
+    """Return the hash by which pairs are drawn to be shown: the smallest are."""
+    return blake2b(f"{seed}/{uid}".encode(), digest_size=8).digest()
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

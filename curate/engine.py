@@ -3,11 +3,10 @@
 import os
 import signal
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +16,9 @@ WINDOW = 3
 """Tasks in flight per worker: enough to keep it busy, few enough that none waits for long."""
 
 Task = Callable[[], Any]
+RunTasks = Callable[[str, Sequence[Task]], list[Any]]
+"""Run tasks under a label and return their results in order; a Runner is one."""
+
 Progress = Callable[[str, int, int], None]
 """Called with a label, the tasks done and the tasks there are."""
 
@@ -171,7 +173,6 @@ class Runner:
     engine: Engine
     failed: Path
     progress: Progress
-    timings: list[dict[str, Any]] = field(default_factory=list)
 
     def __call__(self, label: str, tasks: Sequence[Task]) -> list[Any]:
         """Return the results in the tasks' order; raises Failed where some did not end well.
@@ -180,15 +181,12 @@ class Runner:
         """
         results: list[Any] = [None] * len(tasks)
         errors: dict[int, BaseException] = {}
-        started = time.perf_counter()
         self.progress(label, 0, len(tasks))
         for done, (index, result) in enumerate(self.engine.results(tasks), 1):
             if isinstance(result, BaseException):
                 errors[index] = result
             results[index] = result
             self.progress(label, done, len(tasks))
-        seconds = round(time.perf_counter() - started, 3)
-        self.timings.append({"label": label, "tasks": len(tasks), "seconds": seconds})
         if errors:
             raise self._failure(label, errors, len(tasks))
         return results

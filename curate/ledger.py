@@ -31,7 +31,7 @@ class LedgerTask:
     def __call__(self) -> dict[str, Any]:
         """Write ``ledger/<part>.parquet``, one row per candidate."""
         verdicts = Verdicts.read(self.workspace.verdict_file(self.legs[-1], self.part))
-        table = ledger_columns(self.workspace, self.legs, self.part)
+        table = _columns(self.workspace, self.legs, self.part)
         names = np.array(["pool", *(s.name for leg in self.legs for s in leg.stages)], object)
         alive = verdicts.dropped_by == ALIVE
         by = np.where(alive, None, names[np.maximum(verdicts.dropped_by, 0)])
@@ -52,7 +52,7 @@ class LedgerTask:
         return {"rows": len(table), "kept": np.flatnonzero(alive), "dropped": Counter(dropped)}
 
 
-def ledger_columns(workspace: Workspace, legs: Sequence[Leg], part: int) -> pa.Table:
+def _columns(workspace: Workspace, legs: Sequence[Leg], part: int) -> pa.Table:
     """Return every scalar column of a part: the candidates', then what each stage wrote.
 
     A stage's column is filled for the pairs that reached it under these verdicts, whatever

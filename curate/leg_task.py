@@ -1,7 +1,7 @@
 """Run one leg on one part: measure what is missing, then decide."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,45 +18,44 @@ from .verdicts import Verdicts
 from .workspace import Workspace
 
 
-@dataclass
+@dataclass(frozen=True)
 class LegTask:
     """One leg on one part; ``legs`` are all up to and including the one that runs."""
 
     workspace: Workspace
     legs: tuple[Leg, ...]
     part: int
-    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def leg(self) -> Leg:
         """Return the leg that runs."""
         return self.legs[-1]
 
-    def __call__(self) -> dict[str, Any]:
-        """Measure and decide; returns counts. A part that is done is not looked at again."""
+    def __call__(self) -> None:
+        """Measure and decide. A part that is done is not looked at again."""
         name = ".local" if self.leg.barrier else ""
         file = self.workspace.verdict_file(self.leg, self.part, name)
         final = self.workspace.verdict_file(self.leg, self.part)
         if not file.is_file() and not final.is_file():
             self._run().write(file)
-        return {"part": self.part, "seconds": self.seconds}
 
     def _run(self) -> Verdicts:
         previous = self.legs[-2] if len(self.legs) > 1 else None
         verdicts = self.workspace.verdicts_before(self.leg, previous, self.part)
         view = PartView(self.workspace, self.legs[:-1], self.part)
         measuring = Measuring(view, self.workspace, self.leg, self.part)
+        seconds: dict[str, float] = {}
         for offset, stage in enumerate(self.leg.stages):
             number = self.leg.first_stage + offset + 1
             started = time.perf_counter()
             measuring.measure(stage, verdicts.alive)
             if isinstance(stage, Filter):
                 _judge(stage, number, view, verdicts)
-            self.seconds[stage.name] = time.perf_counter() - started
+            seconds[stage.name] = time.perf_counter() - started
         view.close()
         # where another attempt was first (of a driver that was killed, or a worker that was thought
         # dead), what it has measured counts: fetched twice, a picture can differ
-        return verdicts if measuring.commit(self.seconds) else self._run()
+        return verdicts if measuring.commit(seconds) else self._run()
 
 
 def _judge(stage: Filter, number: int, view: PartView, verdicts: Verdicts) -> None:

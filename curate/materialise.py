@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from hashlib import file_digest
@@ -17,11 +17,12 @@ from breadth.loaders.index import read_index
 from breadth.loaders.manifest import Shard
 from breadth.loaders.whole_file import replaced
 
+from .engine import RunTasks
 from .layout import Layout, Rows
-from .ledger import ledger_columns
 from .legs import Leg, picture_legs
 from .measuring import refetch
 from .pictures import LAYOUT, Pictures, layout_of
+from .schema import VERDICT
 from .shard_writer import PairToWrite, write_shard
 from .workspace import Workspace
 
@@ -29,9 +30,6 @@ WAVE = 16
 """Shards written before staged pictures are freed: bounds the disk that a build takes."""
 
 KEEP_LIST = "keep.parquet"
-
-RunTasks = Callable[[str, Sequence[Callable[[], Any]]], list[Any]]
-"""Run tasks under a label and return their results in order."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +46,13 @@ class FindTask:
 
     def __call__(self) -> list[Path]:
         """Return the tars that hold the pictures."""
-        pictures = self._pictures()
+        pictures = _pictures(self.workspace, self.legs, self.part)
         missing = pictures.missing(self.rows)
         if len(missing):
             refetch(self.workspace, self.legs, self.part, missing)
-            pictures = self._pictures()
+            pictures = _pictures(self.workspace, self.legs, self.part)
         places = (pictures.place(row) for row in self.rows.tolist())
         return sorted({place.tar for place in places if place is not None})
-
-    def _pictures(self) -> Pictures:
-        return _pictures(self.workspace, self.legs, self.part)
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,8 @@ class ShardTask:
         if done is not None:
             return done
         self.record.parent.mkdir(parents=True, exist_ok=True)
-        schema = ledger_columns(self.workspace, self.legs, self.rows[0][0]).schema
+        columns = pq.read_schema(self.workspace.ledger_file(self.rows[0][0]))
+        schema = pa.schema([column for column in columns if column.name not in VERDICT])
         shard = asdict(write_shard(self.file, self._pairs(), schema))
         with replaced(self.record) as sink:
             sink.write(json.dumps(shard, sort_keys=True).encode())
@@ -84,7 +80,8 @@ class ShardTask:
 
     def _pairs(self) -> Iterator[PairToWrite]:
         for part, rows in self.rows:
-            columns = ledger_columns(self.workspace, self.legs, part).take(pa.array(rows))
+            ledger = pq.read_table(self.workspace.ledger_file(part)).take(pa.array(rows))
+            columns = ledger.drop_columns(list(VERDICT))
             with closing(_pictures(self.workspace, self.legs, part)) as pictures:
                 for row, facts in zip(rows.tolist(), columns.to_pylist(), strict=True):
                     encoded, place = pictures.read(row), pictures.place(row)

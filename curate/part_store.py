@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from breadth.loaders.whole_file import replaced
+from breadth.loaders.arrow_file import read_arrow, write_arrow
 
 from .shard_writer import PairToWrite, write_shard
 from .stage import Stage
@@ -45,13 +45,13 @@ class PartStore:
         """Return bool [rows]: which rows of the part this stage has measured."""
         done = np.zeros(rows, bool)
         for file in self._files(stage):
-            done[_read(file)["row"].to_numpy()] = True
+            done[read_arrow(file)["row"].to_numpy()] = True
         return done
 
     def columns(self, stage: Stage, rows: int, names: Iterable[str]) -> dict[str, pa.Array]:
         """Return measured columns over all the part's rows; null where not measured."""
         wanted = [n for n in names if n in stage.writes and n != "image"]
-        tables = [_read(file) for file in self._files(stage)]
+        tables = [read_arrow(file) for file in self._files(stage)]
         return {name: _scatter(tables, name, stage.writes[name], rows) for name in wanted}
 
     def _files(self, stage: Stage) -> list[Path]:
@@ -69,7 +69,7 @@ class PartStore:
             done = json.loads((folder / "done.json").read_text())
             tar = folder / done["pictures"] if done["pictures"] else None
             if tar is not None and tar.is_file():
-                rows = _read(folder / done["picture_rows"])["row"].to_numpy()
+                rows = read_arrow(folder / done["picture_rows"])["row"].to_numpy()
                 found.append((tar, rows))
         return found
 
@@ -97,8 +97,7 @@ class Attempt:
         """Write the measured columns of ``rows`` (indices into the part) and return the file."""
         name = f"{what}.{self.suffix}.arrow"
         table = pa.table({"row": pa.array(rows, pa.int32()), **columns})
-        with replaced(self.folder / name) as file, pa.ipc.new_file(file, table.schema) as sink:
-            sink.write_table(table)
+        write_arrow(self.folder / name, table)
         return name
 
     def write_pictures(self, pairs: Iterable[PairToWrite], schema: pa.Schema) -> str:
@@ -157,11 +156,6 @@ def _named(done: Mapping[str, Any]) -> set[str]:
         stem = Path(done["pictures"]).stem
         named |= {f"{stem}.tar", f"{stem}.index", f"{stem}.parquet"}
     return named
-
-
-def _read(file: Path) -> pa.Table:
-    with pa.memory_map(str(file)) as source:
-        return pa.ipc.open_file(source).read_all()
 
 
 def _scatter(tables: Sequence[pa.Table], name: str, kind: pa.DataType, rows: int) -> pa.Array:

@@ -114,7 +114,7 @@ def _find(path: str | Path) -> Path:
         return known
     raise RecipeError(
         f"no recipe {str(path)!r}: give a TOML file or one of {', '.join(shipped())}"
-        + _hint(str(path), shipped())
+        + hint(str(path), shipped())
     )
 
 
@@ -125,9 +125,7 @@ def _stage(number: int, table: Mapping[str, Any], seed: int) -> Stage:
     known = {f.name: f for f in fields(cls) if f.init}  # type: ignore[arg-type]
     for option, value in options.items():
         if option not in known:
-            raise RecipeError(
-                f"stage {number} ({name}): no option {option!r}{_hint(option, known)}"
-            )
+            raise RecipeError(f"stage {number} ({name}): no option {option!r}{hint(option, known)}")
         options[option] = tuple(value) if isinstance(value, list) else value
     missing = cls.required_options() - set(options)
     if missing:
@@ -156,7 +154,7 @@ def _stage_class(number: int, name: str) -> type[Stage]:
             raise RecipeError(f"stage {number}: give {name!r} a name of letters, digits and _")
         return cls
     if name not in STAGES:
-        raise RecipeError(f"stage {number}: no stage is named {name!r}{_hint(name, STAGES)}")
+        raise RecipeError(f"stage {number}: no stage is named {name!r}{hint(name, STAGES)}")
     return STAGES[name]
 
 
@@ -174,16 +172,17 @@ def _options(cls: type[Any], table: Mapping[str, Any], where: str) -> Any:
 def _only(table: Mapping[str, Any], known: Collection[str], where: str) -> None:
     for key in table:
         if key not in known:
-            raise RecipeError(f"{where} has no {key!r}{_hint(key, known)}")
+            raise RecipeError(f"{where} has no {key!r}{hint(key, known)}")
 
 
 def _unwritten(number: int, stage: Stage, column: str, known: Collection[str]) -> str:
     return (
         f"stage {number} ({stage.name}) reads {column!r}, which neither the pool nor an earlier "
-        f"stage writes{_hint(column, known)}"
+        f"stage writes{hint(column, known)}"
     )
 
 
-def _hint(word: str, known: Collection[str]) -> str:
+def hint(word: str, known: Collection[str]) -> str:
+    """Return "; did you mean ...?" where a known word is near, else nothing."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,6 +1,5 @@
 """Small pictures of kept and dropped pairs, so that a report can show what was decided."""
 
-import hashlib
 import io
 import tarfile
 from collections import defaultdict
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from breadth.loaders.whole_file import replaced
 
-from .contact_sheet import is_withheld
+from .contact_sheet import draw, is_withheld
 from .legs import Leg, picture_legs
 from .pictures import Pictures
 from .workspace import Workspace
@@ -34,13 +33,13 @@ def choose(ledger: Sequence[Path], seed: int, per_reason: int) -> list[list[int]
     shown: dict[tuple[str, str], list[tuple[bytes, int, int, str]]] = defaultdict(list)
     for part, file in enumerate(ledger):
         for row, pair in _rows_to_show(file):
-            draw = hashlib.blake2b(f"{seed}/{pair['uid']}".encode(), digest_size=8).digest()
-            shown[_group(pair)].append((draw, part, row, pair["witness"] or ""))
+            drawn = draw(pair["uid"], seed)
+            shown[_group(pair)].append((drawn, part, row, pair["witness"] or ""))
         for group, rows in shown.items():
             shown[group] = sorted(rows)[:per_reason]
-    drawn = [row for group in shown.values() for row in group]
-    chosen = {(part, row) for _, part, row, _ in drawn}
-    witnesses = {witness for *_, witness in drawn if witness}
+    first = [row for group in shown.values() for row in group]
+    chosen = {(part, row) for _, part, row, _ in first}
+    witnesses = {witness for *_, witness in first if witness}
     if witnesses:
         for part, file in enumerate(ledger):
             pairs = _rows_to_show(file)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from breadth.loaders.whole_file import replaced
+from breadth.loaders.arrow_file import read_arrow, write_arrow
 
 ALIVE = -1
 POOL = 0
@@ -56,14 +56,12 @@ class Verdicts:
                 "distance": pa.array(self.distance, pa.float32(), from_pandas=True),
             }
         )
-        with replaced(path) as file, pa.ipc.new_file(file, table.schema) as sink:
-            sink.write_table(table)
+        write_arrow(path, table)
 
     @classmethod
     def read(cls, path: Path) -> "Verdicts":
         """Read what ``write`` wrote."""
-        with path.open("rb") as file:
-            table = pa.ipc.open_file(file).read_all()
+        table = read_arrow(path)
         return cls(
             table["dropped_by"].to_numpy().copy(),
             np.array(table["reason"].to_pylist(), object),

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from breadth.loaders.arrow_file import read_arrow
+
 from .legs import Leg
 from .part_store import PartStore
 from .verdicts import Verdicts
@@ -27,8 +29,7 @@ class Workspace:
 
     def candidates(self, part: int) -> pa.Table:
         """Read a part's candidates."""
-        with self.candidates_file(part).open("rb") as file:
-            return pa.ipc.open_file(file).read_all()
+        return read_arrow(self.candidates_file(part))
 
     def store(self, leg: Leg, part: int) -> PartStore:
         """Return what a leg has measured of a part."""

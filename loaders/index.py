@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from .arrow_file import read_arrow, write_arrow
 from .errors import ShardError
 from .tar import Member, map_tar, walk
-from .whole_file import replaced
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 """Members that count as a pair's picture; others are left alone."""
@@ -79,8 +79,7 @@ def index_table(rows: list[dict[str, object]], tar_bytes: int) -> pa.Table:
 
 def write_index(table: pa.Table, path: Path) -> None:
     """Write an index as an Arrow IPC file, under its final name only when complete."""
-    with replaced(path) as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
+    write_arrow(path, table)
 
 
 def read_index(tar_path: Path, index_dir: Path | None = None) -> pa.Table:
@@ -116,8 +115,7 @@ def foreign_uid(stem: str, key: str) -> str:
 
 def _stored(path: Path) -> pa.Table:
     try:
-        with pa.memory_map(str(path)) as file:
-            return pa.ipc.open_file(file).read_all()
+        return read_arrow(path)
     except pa.ArrowInvalid as error:
         raise ShardError(f"index {path} is damaged: delete it, it is made anew") from error
 

@@ -10,15 +10,12 @@ import click
 @click.argument("name", required=False)
 def stages(name: str | None) -> None:
     """List the stages, or print the options, columns and source of stage NAME."""
-    import difflib
-
     import breadth.curate.stages  # noqa: F401  (fills the catalogue)
+    from breadth.curate.recipe import hint, shipped
     from breadth.curate.stage import STAGES
     from breadth.loaders.errors import RecipeError
 
     if name is None:
-        from breadth.curate.recipe import shipped
-
         for known in sorted(STAGES):
             kind = STAGES[known].__mro__[1].__name__.lower()
             summary = (inspect.getdoc(STAGES[known]) or "").splitlines()[0]
@@ -27,9 +24,7 @@ def stages(name: str | None) -> None:
     elif name in STAGES:
         _describe(name)
     else:
-        close = difflib.get_close_matches(name, STAGES, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise RecipeError(f"no stage is named {name!r}{hint}")
+        raise RecipeError(f"no stage is named {name!r}{hint(name, STAGES)}")
 
 
 def _describe(name: str) -> None:
