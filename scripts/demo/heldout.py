@@ -1,6 +1,5 @@
 """Write held-out scenes as a labelled shard folder: what the demo's runs are evaluated on."""
 
-import json
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -9,8 +8,8 @@ import cv2
 
 from breadth.curate.shard_writer import PairToWrite, write_folder
 from breadth.loaders.manifest import MANIFEST_NAME, Manifest
-from breadth.loaders.whole_file import replaced
 from breadth.loaders.world import World, caption, picture, scene
+from breadth.train.evaluate.labels import Task, write_tasks
 
 _BEYOND = 1_000_000  # scenes from here on are in no pool
 _TEMPLATES = ("this is a {}", "there is a {}", "you can see a {}", "this picture shows a {}")
@@ -25,12 +24,8 @@ def write_heldout(world: World, n: int, seed: int, folder: Path, px: int = 64) -
     if (folder / MANIFEST_NAME).is_file():
         return Manifest.read(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tasks = {
-        task: {"column": task, "classes": world.classes(task), "templates": list(_TEMPLATES)}
-        for task in TASKS
-    }
-    with replaced(folder / "labels.json") as file:
-        file.write(json.dumps({"tasks": tasks}, indent=1).encode())
+    tasks = [Task(task, task, tuple(world.classes(task)), _TEMPLATES) for task in TASKS]
+    write_tasks(folder, tasks)
     return write_folder(folder, _pairs(world, n, seed, px), name="heldout", seed=seed)
 
 
