@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH := torch==2.13.0
 
-.PHONY: demo test study lint types pytest clean check-machine
+.PHONY: demo test study bench bench-quick lint types pytest clean check-machine
 
 demo: $(STAMP)
 	$(BIN)/breadth demo --out demo
@@ -22,6 +22,13 @@ types: $(STAMP)
 
 pytest: $(STAMP)
 	$(BIN)/pytest
+
+# needs nginx; with the machine to itself it takes a quarter of an hour, the quick one two minutes
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.download
+
+bench-quick: $(STAMP)
+	$(BIN)/python -m benchmarks.download --quick
 
 study: $(STAMP)
 	$(BIN)/breadth study pilot --out study

@@ -1,12 +1,7 @@
 """Build: a pool goes through a recipe and becomes shards, a ledger and a manifest."""
 
-import fcntl
-import json
-import os
 import shutil
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,20 +9,22 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from breadth.loaders.arrow_file import write_arrow
-from breadth.loaders.errors import OutputError, PoolError, RecipeError, ShardError
+from breadth.loaders.errors import PoolError, RecipeError, ShardError
 from breadth.loaders.manifest import Manifest
-from breadth.loaders.whole_file import replaced
 
 from .barrier import decide
 from .engine import Progress, Runner, open_engine
 from .layout import Layout
+from .lease import lease
 from .ledger import LedgerTask, funnel
 from .leg_task import LegTask
 from .legs import Leg, bind_embedders, cut, digest
+from .live import OnLive, progress_file
 from .materialise import write_keep_list, write_shards
 from .part_store import sweep
 from .pool import Candidates, read_pool
 from .recipe import Recipe
+from .retry import begin_round, current_round, failed_pairs
 from .stages.embed import Embed
 from .thumbs import ThumbsTask, choose
 from .workspace import Workspace
@@ -44,13 +41,17 @@ def build(
     workers: int = 2,
     scheduler: str | None = None,
     progress: Progress | None = None,
+    on_live: OnLive | None = None,
     on_dashboard: Any = None,
+    retry_failed: bool = False,
 ) -> Manifest:
     """Build shards from a pool; the same call continues an interrupted build.
 
     ``workers`` processes of this machine do the work; ``scheduler`` is the address of a Dask
     cluster that sees the same folders, or "sync". An edited recipe of the same name may be run
-    on the same folder: only what it changes is measured. Raises RecipeError, PoolError or
+    on the same folder: only what it changes is measured. ``retry_failed`` tries the pairs of a
+    finished build again whose failure can pass, and no others; where there is none, or the build
+    is not finished, it changes nothing. Raises RecipeError, PoolError or
     OutputError before any work, Failed when some parts failed.
     """
     workspace = Workspace(Path(out).absolute())  # workers may stand in other folders
@@ -63,14 +64,17 @@ def build(
             "the pool's shards hold some uids twice, which a keep-list cannot tell apart: set "
             "[output] materialise = true"
         )
-    legs = cut(stages, candidates.fingerprint, recipe.seed)
-    with _lease(workspace.out, recipe, candidates):
+    with lease(workspace.out, recipe, candidates):
+        legs = cut(stages, candidates.fingerprint, recipe.seed, current_round(workspace.out))
         finished = _finished(workspace, recipe, legs)
+        if retry_failed and finished is not None and failed_pairs(_ledger(workspace, finished)):
+            legs = cut(stages, candidates.fingerprint, recipe.seed, begin_round(workspace.out))
+            finished = _finished(workspace, recipe, legs)  # no longer: another round, another build
         if finished is not None:
             return finished
         _prepare(workspace, candidates)
         with (
-            _progress_file(workspace.out, progress) as report,
+            progress_file(workspace.out, workspace.live, progress, on_live) as report,
             open_engine(workers, scheduler) as engine,
         ):
             if on_dashboard is not None and engine.dashboard:
@@ -121,8 +125,9 @@ def _run(
         embedders=_embedders(legs),
         libraries={name: _version(name) for name in LIBRARIES},
     )
+    for folder in (workspace.fetching, workspace.live, workspace.out / "failed"):
+        shutil.rmtree(folder, ignore_errors=True)
     manifest.write(workspace.out)
-    shutil.rmtree(workspace.out / "failed", ignore_errors=True)
     return manifest
 
 
@@ -140,7 +145,7 @@ def _finished(workspace: Workspace, recipe: Recipe, legs: Sequence[Leg]) -> Mani
         return None
     try:
         manifest = Manifest.read(workspace.out)
-        files = [workspace.ledger_file(part) for part in range(manifest.parts)]
+        files = _ledger(workspace, manifest)
         files += [workspace.out / manifest.keep_list] if manifest.keep_list else []
         if manifest.fingerprint == _fingerprint(recipe, legs) and all(f.is_file() for f in files):
             for shard in manifest.shards:
@@ -152,6 +157,10 @@ def _finished(workspace: Workspace, recipe: Recipe, legs: Sequence[Leg]) -> Mani
     return None
 
 
+def _ledger(workspace: Workspace, manifest: Manifest) -> list[Path]:
+    return [workspace.ledger_file(part) for part in range(manifest.parts)]
+
+
 def _prepare(workspace: Workspace, candidates: Candidates) -> None:
     """Write the candidates and sweep what killed attempts left."""
     for leftover in workspace.out.rglob(".*.tmp"):  # files that were never whole
@@ -161,74 +170,6 @@ def _prepare(workspace: Workspace, candidates: Candidates) -> None:
     sweep(workspace.parts)
     for part, table in enumerate(candidates.parts):
         write_arrow(workspace.candidates_file(part), table.combine_chunks())
-
-
-@contextmanager
-def _lease(out: Path, recipe: Recipe, candidates: Candidates) -> Iterator[None]:
-    """Hold the folder for this process, and see that it belongs to this build.
-
-    The lock is the kernel's, so it ends with the process however that ends.
-    """
-    owner = {
-        "recipe": recipe.name,
-        "pool": candidates.fingerprint,
-        "parts": len(candidates.parts),
-    }
-    _belongs(out, owner)
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lease").open("a+") as lease:
-        try:
-            fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lease.seek(0)
-            holder = lease.read().strip() or "another process"
-            raise OutputError(
-                f"{out} is being built by {holder}: wait for it, or stop it first"
-            ) from None
-        _belongs(out, owner)  # another driver may have come first, and be done by now
-        lease.truncate(0)
-        lease.write(f"process {os.getpid()}\n")
-        lease.flush()
-        with replaced(out / "build.json") as file:
-            file.write(json.dumps(owner, sort_keys=True).encode())
-        yield
-
-
-def _belongs(out: Path, owner: Mapping[str, Any]) -> None:
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise OutputError(f"{out} is a file: give a folder")
-    record = out / "build.json"
-    if not record.is_file():
-        if any(not f.name.startswith(".") for f in out.iterdir()):  # ours, before its first file
-            raise OutputError(f"{out} holds other files: give an empty or new folder")
-        return
-    known = json.loads(record.read_text())
-    for what in ("recipe", "pool", "parts"):
-        if known.get(what) != owner[what]:
-            raise OutputError(
-                f"{out} holds a build of another {_WHAT[what]} ({known.get(what)}, not "
-                f"{owner[what]}): give another --out, or delete the folder first"
-            )
-
-
-_WHAT = {"recipe": "recipe", "pool": "pool", "parts": "number of parts"}
-
-
-@contextmanager
-def _progress_file(out: Path, progress: Progress | None) -> Iterator[Progress]:
-    """Pass progress on, and append it as JSON lines to ``progress.jsonl``."""
-    with (out / "progress.jsonl").open("a", encoding="utf-8") as lines:
-
-        def report(label: str, done: int, tasks: int) -> None:
-            event = {"time": round(time.time(), 3), "label": label, "done": done, "tasks": tasks}
-            lines.write(json.dumps(event) + "\n")
-            lines.flush()
-            if progress is not None:
-                progress(label, done, tasks)
-
-        yield report
 
 
 def _embedders(legs: Sequence[Leg]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Join a part's candidates, measures and verdicts into the ledger, and count the funnel."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from breadth.loaders.whole_file import replaced
 
 from .legs import Leg
 from .pool import INTERNAL
+from .pool_files import WORDS
 from .stage import Annotator, Filter, Matcher, Selector, Stage
 from .verdicts import ALIVE, POOL, Verdicts
 from .workspace import Workspace
@@ -62,17 +63,28 @@ def _columns(workspace: Workspace, legs: Sequence[Leg], part: int) -> pa.Table:
     dropped_by = Verdicts.read(workspace.verdict_file(legs[-1], part)).dropped_by
     kept = [c for c in candidates.column_names if c not in INTERNAL]
     columns = {name: candidates[name].combine_chunks() for name in kept}
+    # what a list of links says of a picture stays beside what was found; shards were measured here
+    links = set() if "_shard" in candidates.column_names else set(kept) - set(WORDS)
     for leg in legs:
         for number, stage in enumerate(leg.stages, leg.first_stage + 1):
             names = [n for n, t in stage.writes.items() if not pa.types.is_nested(t)]
             measured = workspace.store(leg, part).columns(stage, len(candidates), names)
             reached = pa.array((dropped_by == ALIVE) | (dropped_by >= number))
             for name, values in measured.items():
-                if name in columns and columns[name].type != values.type:
-                    columns[f"pool_{name}"] = columns.pop(name)  # the pool meant something else
+                if name in columns and (name in links or columns[name].type != values.type):
+                    own = _aside(name, columns)
+                    columns[own] = columns.pop(name)
+                    links.discard(name)
                 before = columns.get(name, pa.nulls(len(values), values.type))
                 columns[name] = pc.if_else(reached, values, before)
     return pa.table(columns)
+
+
+def _aside(name: str, taken: Collection[str]) -> str:
+    """Return the name under which a pool's own column stays beside what a stage wrote."""
+    while name in taken:
+        name = f"pool_{name}"
+    return name
 
 
 def funnel(legs: Sequence[Leg], parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ class Leg:
     first_stage: int
     measured: str
     verdict: str
+    retry_round: int = 0  # see retry.py
 
     @property
     def resource(self) -> str:
@@ -89,18 +90,24 @@ def _embed(stage: Stage, name: str, run: str | None) -> Stage:
     return Embed(name, embedder.width, embedder.embeds_captions, embedder.digest, location)
 
 
-def cut(stages: Sequence[Stage], pool_fingerprint: str, seed: int) -> tuple[Leg, ...]:
-    """Cut stages into legs at every Selector and Matcher and wherever the resource changes."""
+def cut(
+    stages: Sequence[Stage], pool_fingerprint: str, seed: int, retry_round: int = 0
+) -> tuple[Leg, ...]:
+    """Cut stages into legs at every Selector and Matcher and wherever the resource changes.
+
+    A retry round changes every verdict and nothing of what is measured.
+    """
     legs: list[Leg] = []
     producers: dict[str, str] = {}
-    verdict = digest({"pool": pool_fingerprint, "seed": seed})
+    retries = {"retry_round": retry_round} if retry_round else {}
+    verdict = digest({"pool": pool_fingerprint, "seed": seed, **retries})
     start = 0
     while start < len(stages):
         end = _end(stages, start)
         own = tuple(stages[start:end])
         measured = digest([_measure(stage, producers) for stage in own])
         verdict = digest([verdict, measured, [[s.name, s.options()] for s in own]])
-        legs.append(Leg(len(legs), own, start, measured, verdict))
+        legs.append(Leg(len(legs), own, start, measured, verdict, retry_round))
         start = end
     return tuple(legs)
 

@@ -1,9 +1,12 @@
 """Measure what no earlier run has measured of a part, and commit it."""
 
-import json
-from collections import defaultdict
+import shutil
+import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +16,12 @@ from breadth.loaders.errors import Failed
 from breadth.loaders.index import picture_extension
 
 from .legs import Leg
+from .live import ended
 from .part_store import Attempt, stem
 from .part_view import PartView
 from .pictures import Pictures
+from .retry import measured
+from .scratch import Fetches, Scratch
 from .shard_writer import PairToWrite
 from .stage import Stage
 from .workspace import Workspace
@@ -34,6 +40,8 @@ class Measuring:
         self._attempt: Attempt | None = None
         self._files: list[str] = []
         self._facts: dict[str, Any] = {}
+        self._measured: Counter[str] = Counter()  # rows by stage
+        self._phases: dict[str, float] = defaultdict(float)
         self._now: dict[str, list[np.ndarray]] = defaultdict(list)  # rows this task has measured
 
     def measure(self, stage: Stage, alive: np.ndarray) -> None:
@@ -41,8 +49,9 @@ class Measuring:
         if stem(stage) not in self._now:
             for name, values in self._before(stage).items():
                 self._view.put(name, values)
-        done = self._store.measured(stage, self._view.rows)
-        done[np.concatenate([*self._now[stem(stage)], np.array([], np.int64)])] = True
+        legs = (*self._view.legs, self._leg)
+        rows = self._view.rows
+        done = measured(self._workspace, legs, self._part, stage, rows, self._now)
         todo = alive[~done[alive]]
         if stage.writes and len(todo):
             self._add(stage, todo)
@@ -52,27 +61,31 @@ class Measuring:
 
         Raises Failed where a picture is another than the one that was measured.
         """
-        found = self._annotate(stage, rows)
-        came = np.flatnonzero(pc.is_valid(found["image"]).to_numpy(zero_copy_only=False))
         before = self._before(stage)
-        if "sha256" in before:
-            then = pc.take(before["sha256"], pa.array(rows[came]))
-            same = pc.equal(then, pc.take(found["sha256"], pa.array(came)))
-            if not pc.all(pc.fill_null(same, True), min_count=0).as_py():
-                raise Failed(
-                    "a picture is no longer what was measured: build in a new folder, or keep "
-                    "every fetched picture with [output] keep_staged = true"
-                )
-        self._write_pictures(rows, found["image"])
+        self._measured[stage.name] += len(rows)
+        with self._scratch(stage) as scratch:
+            found = self._annotate(stage, rows, scratch)
+            came = [i for i in range(len(rows)) if _picture(found["image"], i) is not None]
+            if "sha256" in before:
+                then = pc.take(before["sha256"], pa.array(rows[came]))
+                same = pc.equal(then, pc.take(found["sha256"], pa.array(came, pa.int64())))
+                if not pc.all(pc.fill_null(same, True), min_count=0).as_py():
+                    raise Failed(
+                        "a picture is no longer what was measured: build in a new folder, or keep "
+                        "every fetched picture with [output] keep_staged = true"
+                    )
+            self._write_pictures(rows, found["image"])
 
     def _before(self, stage: Stage) -> dict[str, pa.Array]:
         return self._store.columns(stage, self._view.rows, stage.writes)
 
     def _add(self, stage: Stage, rows: np.ndarray) -> None:
         self._fetch_missing(stage, rows)
-        measured = self._annotate(stage, rows)
-        if "image" in stage.writes:
-            self._write_pictures(rows, measured.pop("image"))
+        self._measured[stage.name] += len(rows)
+        with self._scratch(stage) as scratch:
+            measured = self._annotate(stage, rows, scratch)
+            if "image" in stage.writes:
+                self._write_pictures(rows, measured.pop("image"))
         # a stage that stands twice in a leg measures the second time only what it has not yet
         again = len(self._now[stem(stage)])
         name = f"{stem(stage)}.{again}" if again else stem(stage)
@@ -89,31 +102,59 @@ class Measuring:
                 refetch(self._workspace, self._view.legs, self._part, missing)
                 self._view.close()
 
-    def _annotate(self, stage: Stage, rows: np.ndarray) -> dict[str, pa.Array]:
-        step = len(rows) if stage.resource == "network" else CHUNK_PAIRS
+    @contextmanager
+    def _scratch(self, stage: Stage) -> Iterator[Scratch | None]:
+        """Give a network stage its places on disk, until its pictures are written."""
+        if stage.resource != "network":
+            yield None
+            return
+        attempt = self._begin()
+        scratch = self._workspace.scratch(self._leg, self._part, attempt.scratch)
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(attempt.scratch)
+        ended(scratch.live)
+        for phase, seconds in scratch.timings.items():
+            self._phases[phase] += seconds
+
+    def _annotate(
+        self, stage: Stage, rows: np.ndarray, scratch: Scratch | None
+    ) -> dict[str, pa.Array]:
+        if scratch is not None:
+            table = self._view.table(stage, rows, pictures=True)
+            return _checked(stage, table, cast(Fetches, stage).annotate(table, scratch=scratch))
         chunks = []
-        for start in range(0, len(rows), step):
-            table = self._view.table(stage, rows[start : start + step], pictures=True)
+        for start in range(0, len(rows), CHUNK_PAIRS):
+            table = self._view.table(stage, rows[start : start + CHUNK_PAIRS], pictures=True)
             chunks.append(_checked(stage, table, stage.annotate(table)))
         return {name: pa.concat_arrays([chunk[name] for chunk in chunks]) for name in stage.writes}
 
-    def _write_pictures(self, rows: np.ndarray, pictures: pa.Array) -> None:
-        have = np.flatnonzero(pc.is_valid(pictures).to_numpy(zero_copy_only=False))
+    def _write_pictures(self, rows: np.ndarray, pictures: Any) -> None:
+        """Write the pictures of ``rows`` to a tar, one after the other; None is no picture."""
+        started = time.perf_counter()
+        have: list[int] = []
         names = [n for n in ("uid", "url", "caption") if n in self._view.candidates.column_names]
         facts = self._view.candidates.select(names)
 
         def pairs() -> Iterator[PairToWrite]:
-            for i in have.tolist():
-                encoded = pictures[i].as_py()
-                row = facts.slice(int(rows[i]), 1).to_pylist()[0]
-                yield row, encoded, picture_extension(encoded)
+            for start in range(0, len(rows), CHUNK_PAIRS):
+                chunk = rows[start : start + CHUNK_PAIRS]
+                known = facts.take(pa.array(chunk)).to_pylist()
+                for i, row in enumerate(chunk.tolist()):
+                    encoded = _picture(pictures, start + i)
+                    if encoded is not None:
+                        have.append(row)
+                        yield known[i], encoded, picture_extension(encoded)
 
-        if len(have):
+        stream = pairs()
+        for first in stream:  # where there is none, no tar is written
             attempt = self._begin()
-            tar = attempt.write_pictures(pairs(), facts.schema)
-            kept = attempt.write_columns("pictures", rows[have], {})
+            tar = attempt.write_pictures(chain([first], stream), facts.schema)
+            kept = attempt.write_columns("pictures", np.array(have), {})
             self._files.append(kept)
             self._facts = {"pictures": tar, "picture_rows": kept}
+        self._phases["write"] += time.perf_counter() - started
 
     def _begin(self) -> Attempt:
         if self._attempt is None:
@@ -121,12 +162,17 @@ class Measuring:
         return self._attempt
 
     def commit(self, seconds: Mapping[str, float]) -> bool:
-        """Make what was measured count; False where another attempt was first, which counts."""
-        if self._attempt is None:
+        """Make what was measured count; False where another attempt was first, which counts.
+
+        ``seconds`` is the time of each stage; it is stored with that of each phase of a fetch.
+        """
+        if self._attempt is None or not self._files:
             return True
-        timings = self._attempt.folder / "timings.json"
-        timings.write_text(json.dumps({"pairs": self._view.rows, "seconds": dict(seconds)}))
-        return self._attempt.commit(self._files, **self._facts)
+        counts = self._attempt.commit(self._files, round=self._leg.retry_round, **self._facts)
+        if counts:
+            pairs = max(self._measured.values(), default=0)
+            self._attempt.write_timings(pairs, seconds, self._phases)
+        return counts
 
 
 def refetch(workspace: Workspace, legs: Sequence[Leg], part: int, rows: np.ndarray) -> None:
@@ -136,10 +182,13 @@ def refetch(workspace: Workspace, legs: Sequence[Leg], part: int, rows: np.ndarr
         raise Failed("a picture of the input shards is gone: put the shards back")
     view = PartView(workspace, legs[: leg.number], part)
     measuring = Measuring(view, workspace, leg, part)
+    seconds: dict[str, float] = {}
     for stage in leg.stages:
         if "image" in stage.writes:
+            started = time.perf_counter()
             measuring.fetch_again(stage, rows)
-    measuring.commit({})
+            seconds[stage.name] = time.perf_counter() - started
+    measuring.commit(seconds)
     view.close()
     pictures = Pictures(workspace.out, part, view.candidates, (leg.folder,))
     gone = pictures.missing(rows)
@@ -157,9 +206,17 @@ def _checked(stage: Stage, table: pa.Table, columns: Mapping[str, Any]) -> dict[
         values = columns.get(name)
         if values is None or len(values) != len(table):
             raise Failed(f"stage {stage.name} must write one {name!r} per pair")
+        if name == "image" and stage.resource == "network":
+            checked[name] = values  # may lie on disk: memory need not hold them all
+            continue
         array = values if isinstance(values, pa.Array) else pa.array(values)
         checked[name] = array.cast(kind) if array.type != kind else array
     return checked
+
+
+def _picture(pictures: Any, row: int) -> bytes | None:
+    found = pictures[row]
+    return found.as_py() if isinstance(found, pa.Scalar) else found
 
 
 def _overlay(before: pa.Array, rows: np.ndarray, values: pa.Array) -> pa.Array:

@@ -41,12 +41,13 @@ class PartStore:
     def _folder(self, supplement: int) -> Path:
         return self.leg / (f"{self.part:05d}" + (f"+{supplement}" if supplement else ""))
 
-    def measured(self, stage: Stage, rows: int) -> np.ndarray:
-        """Return bool [rows]: which rows of the part this stage has measured."""
-        done = np.zeros(rows, bool)
+    def rounds(self, stage: Stage, rows: int) -> np.ndarray:
+        """Return int [rows]: the retry round in which this stage measured a row last, else -1."""
+        last = np.full(rows, -1, np.int64)
         for file in self._files(stage):
-            done[read_arrow(file)["row"].to_numpy()] = True
-        return done
+            done = json.loads((file.parent / "done.json").read_text())
+            last[read_arrow(file)["row"].to_numpy()] = done.get("round", 0)
+        return last
 
     def columns(self, stage: Stage, rows: int, names: Iterable[str]) -> dict[str, pa.Array]:
         """Return measured columns over all the part's rows; null where not measured."""
@@ -93,6 +94,11 @@ class Attempt:
     folder: Path
     suffix: str
 
+    @property
+    def scratch(self) -> Path:
+        """Return a folder for files that are of no use after this try."""
+        return self.folder / f"scratch.{self.suffix}"
+
     def write_columns(self, what: str, rows: np.ndarray, columns: Mapping[str, Any]) -> str:
         """Write the measured columns of ``rows`` (indices into the part) and return the file."""
         name = f"{what}.{self.suffix}.arrow"
@@ -110,6 +116,13 @@ class Attempt:
         for suffix in (".parquet", ".index", ".tar"):
             tar.with_suffix(suffix).replace(final.with_suffix(suffix))
         return final.name
+
+    def write_timings(
+        self, pairs: int, seconds: Mapping[str, float], phases: Mapping[str, float]
+    ) -> None:
+        """Write how long it took to measure so many pairs, for the report."""
+        timings = {"pairs": pairs, "seconds": dict(seconds), "phases": dict(phases)}
+        (self.folder / "timings.json").write_text(json.dumps(timings))
 
     def commit(self, files: Sequence[str], **facts: Any) -> bool:
         """Create ``done.json`` once, last; False where another attempt was first, which counts."""
@@ -146,7 +159,9 @@ def sweep(parts: Path) -> None:
                 continue
             named = _named(json.loads(done.read_text()))
             for file in folder.iterdir():
-                if file.name not in named:
+                if file.is_dir():
+                    shutil.rmtree(file)  # the places of a try that was killed
+                elif file.name not in named:
                     file.unlink()
 
 

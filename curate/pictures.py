@@ -59,7 +59,8 @@ class Pictures:
 
     def place(self, row: int) -> Place | None:
         """Return where the picture of a row lies."""
-        self.missing(np.array([row]))
+        if self._places[row] is None:
+            self.missing(np.array([row]))
         return self._places[row]
 
     def read(self, row: int) -> bytes:

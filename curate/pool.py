@@ -15,6 +15,7 @@ from breadth.loaders.errors import PoolError
 from breadth.loaders.index import is_uid
 
 from .pool_files import flat, read_tables
+from .pool_layouts import LAYOUTS, PoolLayout
 from .pool_shards import read_shards, shard_folder
 from .recipe import PoolColumns
 from .schema import VERDICT
@@ -23,6 +24,8 @@ URL_NAMES = ("url", "image_url", "link")
 CAPTION_NAMES = ("caption", "text", "alt", "title")
 INTERNAL = ("_dropped", "_shard", "_row", "_no_picture", "_hash")
 """Columns of a candidate that never reach the ledger."""
+MEASURED = ("image", "sha256", "md5", "sha512", "retryable")
+"""What only a fetched picture has: the same words in a pool of links get the prefix ``pool_``."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,20 @@ def canonical_url(url: str) -> str:
 
 
 def _links(path: str, columns: PoolColumns) -> pa.Table:
-    table = read_tables(path, _words(columns))
-    url = _find(table, columns.url_col, URL_NAMES)
+    layout = LAYOUTS[columns.layout] if columns.layout else PoolLayout(URL_NAMES, CAPTION_NAMES)
+    table = _renamed(read_tables(path, _words(columns), layout.header), layout)
+    url = _find(table, columns.url_col, layout.url)
     if url is None:
         raise PoolError(
-            f"the pool {path} has no url column {columns.url_col or URL_NAMES[0]!r} (it has "
+            f"the pool {path} has no url column {columns.url_col or layout.url[0]!r} (it has "
             f"{', '.join(table.column_names)}): name it in the recipe, [pool] url_col = ..."
         )
-    caption = _find(table, columns.caption_col, CAPTION_NAMES)
+    caption = _find(table, columns.caption_col, layout.caption)
+    if columns.layout and caption is None:
+        raise PoolError(
+            f"the pool {path} is not laid out like {columns.layout}, which has a column "
+            f"{layout.caption[0]!r}: leave out [pool] layout"
+        )
     if columns.caption_col and caption is None:
         raise PoolError(f"the pool {path} has no caption column {columns.caption_col!r}")
     if len(set(table.column_names)) < len(table.column_names):
@@ -104,6 +113,14 @@ def _links(path: str, columns: PoolColumns) -> pa.Table:
     return table
 
 
+def _renamed(table: pa.Table, layout: PoolLayout) -> pa.Table:
+    """Give columns that a layout explains the name they have here, unless that is taken."""
+    taken = set(table.column_names)
+    names = [layout.means.get(name.lower(), name) for name in table.column_names]
+    own = zip(names, table.column_names, strict=True)
+    return table.rename_columns([old if new in taken else new for new, old in own])
+
+
 def _find(table: pa.Table, wanted: str | None, usual: Sequence[str]) -> str | None:
     if wanted is not None:
         return wanted if wanted in table.column_names else None
@@ -112,7 +129,7 @@ def _find(table: pa.Table, wanted: str | None, usual: Sequence[str]) -> str | No
 
 
 def _safe(name: str, taken: dict[str | None, str]) -> str:
-    reserved = name in VERDICT or name in INTERNAL or name in taken.values() or name == "image"
+    reserved = name in VERDICT or name in INTERNAL or name in taken.values() or name in MEASURED
     return f"pool_{name}" if reserved else name
 
 

@@ -4,7 +4,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import IO
 
 import fsspec
@@ -21,17 +21,18 @@ WORDS = ("uid", "url", "caption", "source")
 FORMATS = ("parquet", "csv", "tsv", "txt", "json", "jsonl")
 
 
-def read_tables(path: str, words: Collection[str] = ()) -> pa.Table:
+def read_tables(path: str, words: Collection[str] = (), header: Sequence[str] = ()) -> pa.Table:
     """Read a file, a folder of files or a glob pattern into one table; raises PoolError.
 
-    The columns named in ``words``, in lower case, are words even where a CSV has only digits.
+    The columns named in ``words``, in lower case, are words even where a CSV has only digits. With
+    a ``header`` a TSV is read as one without names and quotes, and its columns have these.
     """
     filesystem, files = find_files(path)
     tables = []
     for file in files:
         try:
             with filesystem.open(file, "rb") as stream:
-                tables.append(_read(file, stream, words))
+                tables.append(_read(file, stream, words, header))
         except (OSError, EOFError, zlib.error, pa.ArrowException, ValueError) as error:
             raise PoolError(f"cannot read {file} as a pool: {_one_line(error)}") from None
     try:
@@ -70,13 +71,15 @@ def _format(file: str) -> str | None:
     return next((f for f in FORMATS if name.endswith(f".{f}")), None)
 
 
-def _read(file: str, stream: IO[bytes], words: Collection[str]) -> pa.Table:
+def _read(file: str, stream: IO[bytes], words: Collection[str], header: Sequence[str]) -> pa.Table:
     kind = _format(file)
     if kind == "parquet":
         return pq.read_table(stream)
     raw = gzip.decompress(stream.read()) if file.endswith(".gz") else stream.read()
     if not raw.strip():
         return pa.table({"url": pa.array([], pa.string())})
+    if kind == "tsv" and header:
+        return _read_nameless(raw, header)
     if kind in ("csv", "tsv"):
         return _read_csv(raw, "," if kind == "csv" else "\t", words)
     if kind == "txt":
@@ -97,6 +100,22 @@ def _read_csv(raw: bytes, delimiter: str, words: Collection[str]) -> pa.Table:
     types = {name: pa.string() for name in names if name.lower() in words}
     convert = pcsv.ConvertOptions(column_types=types)
     return pcsv.read_csv(io.BytesIO(raw), parse_options=parse, convert_options=convert)
+
+
+def _read_nameless(raw: bytes, header: Sequence[str]) -> pa.Table:
+    """Read a TSV without a header line, or with the one that img2dataset's users put there."""
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    first = raw.split(b"\n", 1)[0].rstrip(b"\r").split(b"\t")
+    if not 2 <= len(first) <= len(header):
+        raise ValueError(f"it has {len(first)} columns, not {', '.join(header)}")
+    names = list(header[: len(first)])
+    named = [cell.decode("utf-8", "replace").strip().lower() for cell in first] == names
+    return pcsv.read_csv(
+        io.BytesIO(raw),
+        read_options=pcsv.ReadOptions(column_names=names, skip_rows=int(named)),
+        parse_options=pcsv.ParseOptions(delimiter="\t", quote_char=False),
+        convert_options=pcsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+    )
 
 
 def _from_rows(rows: object) -> pa.Table:

@@ -10,6 +10,7 @@ from typing import Any
 
 from breadth.loaders.errors import RecipeError
 
+from .pool_layouts import LAYOUTS
 from .schema import VERDICT
 from .stage import STAGES, Stage
 
@@ -22,6 +23,18 @@ class PoolColumns:
 
     url_col: str | None = None
     caption_col: str | None = None
+    layout: str | None = None  # of a published pool: laion, datacomp, cc3m, cc12m or coyo
+
+    def __post_init__(self) -> None:
+        if self.layout is None:
+            return
+        if self.layout not in LAYOUTS:
+            raise RecipeError(
+                f"[pool] layout must be one of {', '.join(LAYOUTS)}, not {self.layout!r}"
+                + hint(self.layout, LAYOUTS)
+            )
+        if self.url_col is not None or self.caption_col is not None:
+            raise RecipeError("[pool] layout says which columns: leave out url_col and caption_col")
 
 
 @dataclass(frozen=True)

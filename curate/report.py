@@ -18,6 +18,7 @@ from .contact_sheet import KEPT, Cell, Group, contact_sheets, is_withheld
 from .diversity import compare_diversity
 from .embedder import open_embedder
 from .figures import breakable, histogram_svg, is_log, number, percent
+from .time_spent import time_spent
 
 FORMAT = 1
 TEMPLATES = Path(__file__).parent / "templates"
@@ -97,6 +98,7 @@ def _gather(folder: Path, name: str) -> _Set:
         "accounts": _accounts(manifest, ledger),
         "columns": column_histograms(columns),
         "categories": column_categories(columns),
+        "time": time_spent(folder),
     }
     return _Set(folder, manifest, figures, contact_sheets(folder, ledger, manifest.seed))
 

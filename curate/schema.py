@@ -19,7 +19,9 @@ COLUMNS: dict[str, Column] = {
     "caption": Column(pa.string(), "the words beside the picture"),
     "source": Column(pa.string(), "the collection the pool says the pair is from"),
     "image": Column(pa.binary(), "the encoded picture; in shards, never in the ledger"),
-    "status": Column(pa.string(), "success, failed_to_download, failed_to_resize or lost"),
+    "status": Column(pa.string(), "success, failed_to_download or failed_to_resize"),
+    "failure": Column(pa.string(), "what kind of failure, by its name in fetch/failures.py"),
+    "retryable": Column(pa.bool_(), "whether a later try can succeed"),
     "error_message": Column(pa.string(), "why a pair failed, in the fetcher's words"),
     "width": Column(pa.int32(), "px, as stored"),
     "height": Column(pa.int32(), "px, as stored"),
@@ -27,6 +29,7 @@ COLUMNS: dict[str, Column] = {
     "original_height": Column(pa.int32(), "px, as downloaded"),
     "exif": Column(pa.string(), "EXIF tags as JSON"),
     "sha256": Column(pa.string(), "of the bytes as downloaded"),
+    "opt_out": Column(pa.string(), "who forbids it, as JSON: rule, where it stands, time read"),
 }
 
 VERDICT: dict[str, Column] = {

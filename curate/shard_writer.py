@@ -6,52 +6,24 @@ Python's ``tarfile`` writes them for fractional times, cost readers 1.7 times as
 
 import json
 import math
-import tarfile
 from collections.abc import Iterable, Iterator, Mapping
-from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from breadth.loaders.errors import OutputError, ShardError
 from breadth.loaders.index import index_table, is_uid, picture_extension, write_index
 from breadth.loaders.manifest import MANIFEST_NAME, Manifest, Shard
-from breadth.loaders.tar import BLOCK
 from breadth.loaders.whole_file import replaced
+
+from .ustar import TarWriter
 
 PairToWrite = tuple[Mapping[str, Any], bytes, str]
 """Scalar columns with at least uid and caption, the encoded picture, and its extension."""
-
-
-class _Tar:
-    """A tar being written: remembers where each member went and the hash of all bytes."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._hash = sha256()
-        self.size = 0
-
-    def add(self, name: str, body: bytes) -> int:
-        """Append a member and return the offset of its bytes."""
-        info = tarfile.TarInfo(name)  # mtime, uid and gid 0 and mode 0644 by default
-        info.size = len(body)
-        self._write(info.tobuf(tarfile.USTAR_FORMAT))
-        offset = self.size
-        self._write(body + bytes(-len(body) % BLOCK))
-        return offset
-
-    def finish(self) -> str:
-        """Write the end mark and return the sha256 of the whole tar."""
-        self._write(bytes(2 * BLOCK))
-        return self._hash.hexdigest()
-
-    def _write(self, chunk: bytes) -> None:
-        self._file.write(chunk)
-        self._hash.update(chunk)
-        self.size += len(chunk)
 
 
 def write_shard(path: Path, pairs: Iterable[PairToWrite], schema: pa.Schema | None = None) -> Shard:
@@ -63,7 +35,7 @@ def write_shard(path: Path, pairs: Iterable[PairToWrite], schema: pa.Schema | No
     columns: list[Mapping[str, Any]] = []
     rows: dict[str, dict[str, object]] = {}
     with replaced(path) as file:
-        tar = _Tar(file)
+        tar = TarWriter(file)
         for own, encoded, extension in pairs:
             uid = own["uid"]
             if not is_uid(uid) or uid in rows:
@@ -114,7 +86,7 @@ def write_folder(
 
 
 def _add_pair(
-    tar: _Tar, columns: Mapping[str, Any], encoded: bytes, extension: str
+    tar: TarWriter, columns: Mapping[str, Any], encoded: bytes, extension: str
 ) -> dict[str, object]:
     uid, caption = columns["uid"], columns["caption"].encode()
     described = _compact_json(columns)
@@ -132,7 +104,12 @@ def _add_pair(
 
 
 def _compact_json(columns: Mapping[str, Any]) -> bytes:
-    """Encode columns with sorted keys; NaN and infinity, which JSON lacks, become null."""
+    """Encode columns with sorted keys; NaN and infinity, which JSON lacks, become null.
+
+    orjson has the bytes of ``json`` at a tenth of its cost, but for numbers with an exponent.
+    """
+    if all(type(value) in _PLAIN or _has_no_exponent(value) for value in columns.values()):
+        return orjson.dumps(dict(columns), option=orjson.OPT_SORT_KEYS)
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in columns.items()
@@ -141,6 +118,13 @@ def _compact_json(columns: Mapping[str, Any]) -> bytes:
         finite, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
     return text.encode()
+
+
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
+def _has_no_exponent(value: object) -> bool:
+    return isinstance(value, float) and (value == 0 or 1e-4 <= abs(value) < 1e16)
 
 
 def _scalar_table(rows: list[Mapping[str, Any]], schema: pa.Schema | None) -> pa.Table:

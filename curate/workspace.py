@@ -9,6 +9,7 @@ from breadth.loaders.arrow_file import read_arrow
 
 from .legs import Leg
 from .part_store import PartStore
+from .scratch import Scratch
 from .verdicts import Verdicts
 
 
@@ -48,6 +49,23 @@ class Workspace:
         if previous is None:
             return Verdicts.of_candidates(self.candidates(part))
         return Verdicts.read(self.verdict_file(previous, part))
+
+    @property
+    def fetching(self) -> Path:
+        """Return the folder that all running parts share, which goes when the build is done."""
+        return self.out / "fetching"
+
+    @property
+    def live(self) -> Path:
+        """Return the folder in which running parts say how they fare."""
+        return self.out / "live"
+
+    def scratch(self, leg: Leg, part: int, own: Path) -> Scratch:
+        """Make the places of one try at a part, ``own`` for itself alone."""
+        journal = self.fetching / "journal" / leg.folder / f"{part:05d}"
+        for folder in (own, journal, self.live):
+            folder.mkdir(parents=True, exist_ok=True)
+        return Scratch(own, journal, self.fetching, self.live / f"{part:05d}.json")
 
     def ledger_file(self, part: int) -> Path:
         """Return the ledger's file of a part."""

@@ -34,8 +34,19 @@ import click
     help="Worker processes on this machine; 0 works in this one.",
 )
 @click.option("--scheduler", help='Address of a Dask cluster, or "sync" for one process.')
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Of a finished build, fetch again what failed for a reason that can pass.",
+)
 def build(
-    recipe: str, pool: str, out: Path, embedder: Path | None, workers: int, scheduler: str | None
+    recipe: str,
+    pool: str,
+    out: Path,
+    embedder: Path | None,
+    workers: int,
+    scheduler: str | None,
+    retry_failed: bool,
 ) -> None:
     """Build shards from a pool by RECIPE, a shipped recipe's name or a TOML file.
 
@@ -43,11 +54,12 @@ def build(
     """
     from breadth.curate.build import build as build_folder
     from breadth.curate.recipe import Recipe
+    from breadth.curate.retry import failed_pairs
 
     from .funnel import counted, show_funnel
     from .progress import bars
 
-    with bars() as progress:
+    with bars() as shown:
         manifest = build_folder(
             Recipe.read(recipe),
             pool,
@@ -55,9 +67,17 @@ def build(
             embedder=embedder,
             workers=workers,
             scheduler=scheduler,
-            progress=progress,
+            progress=shown.report,
+            on_live=shown.live,
             on_dashboard=lambda address: click.echo(f"dashboard: {address}", err=True),
+            retry_failed=retry_failed,
         )
     show_funnel(manifest)
     shards = counted(len(manifest.shards), "shard")
     click.echo(f"{counted(manifest.pairs, 'pair')} in {shards}: {out}")
+    failed = failed_pairs(out / "ledger" / f"{part:05d}.parquet" for part in range(manifest.parts))
+    if failed:
+        can_pass = f"{counted(failed, 'pair')} failed for a reason that can pass"
+        click.echo(f"{can_pass}: the same command with --retry-failed fetches them again", err=True)
+    elif retry_failed:
+        click.echo("no failure is left that can pass: there is nothing to fetch again", err=True)

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from breadth.curate.build import build
+from breadth.curate.fetch import img2dataset_engine
 from breadth.curate.recipe import Recipe
 from breadth.curate.stage import Annotator
-from breadth.curate.stages import download
 from breadth.loaders.errors import Failed, OutputError
 from breadth.loaders.folder import open_folder
 from breadth.loaders.manifest import Manifest
@@ -38,9 +38,12 @@ class Brightness(Annotator, name="test_brightness"):
         return {"first_component": pa.array(flat[:, 0].astype(np.float32))}
 
 
-def recipe(name: str = "test", min_words: int = 3, **output: Any) -> Recipe:
+def recipe(
+    name: str = "test", min_words: int = 3, engine: str = "native", **output: Any
+) -> Recipe:
     stages = [
-        {"name": "download", "image_size": 64, "timeout_s": 20},
+        {"name": "download", "image_size": 64, "engine": engine}
+        | ({"allow_private": True, "per_domain_per_s": 0} if engine == "native" else {}),
         {"name": "image_size", "min_side_px": 200},
         {"name": "caption_length", "min_words": min_words, "min_characters": 6},
         {"name": "exact_duplicates"},
@@ -162,21 +165,22 @@ def test_a_revived_pair_is_measured_alone(
     assert result(out) == result(tmp_path / "fresh")
 
 
-def test_a_pair_the_engine_loses_without_a_word_is_lost_in_the_ledger(
+def test_a_pair_that_img2dataset_loses_without_a_word_keeps_its_row(
     pool: Path, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """img2dataset prints and forgets a pair whose post-processing raises; its row says "lost"."""
-    write = download._Collector.write
+    """img2dataset prints and forgets a pair whose post-processing raises; its row says so."""
+    write = img2dataset_engine._Collector.write
 
     def lose_one(self: Any, picture: Any, key: Any, caption: Any, facts: Any) -> None:
         if facts["url"].endswith("/7.jpg"):
             raise ValueError("boom")
         write(self, picture, key, caption, facts)
 
-    monkeypatch.setattr(download._Collector, "write", lose_one)
-    manifest = build(recipe(), pool, tmp_path / "out", scheduler="sync")
-    rows = [r for r in ledger(tmp_path / "out").to_pylist() if r["url"] == site.link("7.jpg")]
-    assert [(r["status"], r["dropped_by"]) for r in rows] == [("lost", "download")]
+    monkeypatch.setattr(img2dataset_engine._Collector, "write", lose_one)
+    manifest = build(recipe(engine="img2dataset"), pool, tmp_path / "out", scheduler="sync")
+    [row] = [r for r in ledger(tmp_path / "out").to_pylist() if r["url"] == site.link("7.jpg")]
+    assert (row["status"], row["failure"]) == ("failed_to_download", "broken_off")
+    assert (row["dropped_by"], row["retryable"]) == ("download", True)
     assert manifest.pairs == 119
 
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +16,10 @@ import pytest
 
 from breadth.curate import materialise
 from breadth.curate.build import build
+from breadth.curate.fetch.engines import ENGINES
+from breadth.curate.fetch.spool import Spool
 from breadth.curate.recipe import Recipe
+from breadth.curate.scratch import Scratch
 from breadth.curate.stages.download import Download
 from breadth.loaders.accounts import check_accounts
 from breadth.loaders.errors import Failed
@@ -58,20 +61,27 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Fetch from memory: picture n is grey, its level and size told by n; the list says what."""
     asked: list[str] = []
 
-    def fetch(self: Download, urls: list[str]) -> dict[str, dict[str, Any]]:
-        asked.extend(urls)
-        return {url: _fetched(int(url.rsplit("/", 1)[1])) for url in urls}
+    def fetch(_: Download, times: Mapping[str, int], scratch: Scratch) -> Any:
+        asked.extend(times)
+        spool = Spool(scratch.part, len(times))
+        numbers = [int(url.rsplit("/", 1)[1]) for url in times]
+        for place, number in enumerate(numbers):
+            spool.put(place, _picture(number))
+        return [_facts(number) for number in numbers], spool
 
-    monkeypatch.setattr(Download, "_fetch", fetch)
+    monkeypatch.setitem(ENGINES, "native", fetch)
     monkeypatch.setattr(materialise, "WAVE", 2)
     return asked
 
 
-def _fetched(number: int) -> dict[str, Any]:
+def _picture(number: int) -> bytes:
     pixels = np.full((32, 40 + number, 3), number * 9, np.uint8)
+    return bytes(cv2.imencode(".jpg", pixels)[1])
+
+
+def _facts(number: int) -> dict[str, Any]:
     facts = {"status": "success", "original_width": 40 + number, "original_height": 32}
-    picture = bytes(cv2.imencode(".jpg", pixels)[1])
-    return facts | {"image": picture, "sha256": sha256(str(number % 16).encode()).hexdigest()}
+    return facts | {"sha256": sha256(str(number % 16).encode()).hexdigest()}
 
 
 def write_pool(folder: Path) -> Path:

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from breadth.curate.build import build
+from breadth.curate.fetch import img2dataset_engine
 from breadth.curate.recipe import Recipe
 from breadth.curate.shard_writer import write_folder
-from breadth.curate.stages.download import Download
 from breadth.loaders.errors import Failed, PoolError, RecipeError
 from breadth.loaders.manifest import Manifest
 
@@ -113,12 +113,14 @@ def test_uids_that_come_twice_need_shards_of_their_own(tmp_path: Path) -> None:
 def test_a_part_that_the_engine_gives_up_is_not_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """img2dataset reports a full disk as a failed shard: a failed part, not thousands "lost"."""
+    """img2dataset reports a full disk as a failed shard: a failed part, not thousands of rows."""
 
     def gives_up(*_: object, **__: object) -> Any:
         return lambda row: (sys.stdout.write("shard 0: No space left\n") and False, row)
 
-    monkeypatch.setattr(Download, "_downloader", gives_up)
+    monkeypatch.setattr(img2dataset_engine, "_downloader", gives_up)
+    stages = [{"name": "download", "engine": "img2dataset"}]
+    compatible = Recipe.from_mapping({"name": "crash", "stage": stages})
     with pytest.raises(Failed, match=r"No space left.*same command again"):
-        build(recipe(4), write_pool(tmp_path), tmp_path / "out", scheduler="sync")
+        build(compatible, write_pool(tmp_path), tmp_path / "out", scheduler="sync")
     assert not list((tmp_path / "out/parts").rglob("done.json"))

@@ -16,8 +16,9 @@ name = "chaos"
 [[stage]]
 name = "download"
 image_size = 64
-timeout_s = 20
-thread_count = 4
+allow_private = true
+connections = 4
+per_domain_per_s = 0
 [[stage]]
 name = "caption_length"
 min_words = 3

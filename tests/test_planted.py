@@ -186,7 +186,7 @@ def _perfect_ledger(planted, most=10):
         seen[kind] += 1
         spared = {"placeholder": 1, "repeated_caption": most}.get(kind, 0)
         stage = None if seen[kind] <= spared else stage
-        reason = {"http_404": "HTTP Error 404: Not Found", "timeout": "timed out"}.get(kind, "why")
+        reason = {"http_404": "not_found", "timeout": "timeout"}.get(kind, "why")
         key = row["url"] + ("#again" if kind == "repeated_candidate" else "")
         rows[key] = {
             "uid": f"{number:032x}",
@@ -267,7 +267,7 @@ def _lose_witness(rows, stage):
 
 
 def _wrong_reason(rows, stage):
-    next(r for r in rows if "404" in (r["reason"] or "")).update(reason="cannot decode")
+    next(r for r in rows if r["reason"] == "not_found").update(reason="cannot decode")
 
 
 @pytest.mark.parametrize(

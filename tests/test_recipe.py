@@ -127,7 +127,7 @@ def test_an_embedding_is_made_once_for_all_its_readers() -> None:
         ({"stage": [DOWNLOAD], "output": {"pairs_per_shard": True}}, "must be a int, not True"),
         ({"stage": [DOWNLOAD], "pool": {"url_col": 3}}, "must be a str"),
         ({"stage": [DOWNLOAD | {"image_size": "big"}]}, "image_size must be a whole number"),
-        ({"stage": [DOWNLOAD | {"timeout_s": 0}]}, "timeout_s must be a whole number"),
+        ({"stage": [DOWNLOAD | {"deadline_s": 0}]}, "deadline_s must be a number"),
     ],
 )
 def test_a_table_of_the_wrong_form_is_refused(table: dict[str, object], message: str) -> None:

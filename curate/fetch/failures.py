@@ -1,6 +1,7 @@
 """Every way in which a pair's picture can fail, and whether a later try can succeed."""
 
 from dataclasses import dataclass
+from typing import Any
 
 NOT_DOWNLOADED = "failed_to_download"
 NOT_RESIZED = "failed_to_resize"
@@ -60,3 +61,15 @@ FAILURES: dict[str, Failure] = {
     "crash": _picture("the decoder died of it, twice, and then by itself"),
 }
 """Failures by name, in the order in which a fetch meets them."""
+
+
+def failed_row(name: str, message: str | None, opt_out: str | None = None) -> dict[str, Any]:
+    """Return the columns of a URL that failed in a way that FAILURES knows."""
+    failure = FAILURES[name]
+    return {
+        "status": failure.status,
+        "failure": name,
+        "retryable": failure.retryable,
+        "error_message": message or failure.meaning,
+        "opt_out": opt_out,
+    }

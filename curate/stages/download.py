@@ -1,11 +1,10 @@
-"""Fetch the pictures of a part with img2dataset's own downloader and resizer."""
+"""Fetch the pictures of a part, resize and encode them; a pair without one keeps its row."""
 
-import io
-import os
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from breadth.loaders.errors import Failed, RecipeError
+from breadth.loaders.errors import RecipeError
 
-from ..options import check_flag, check_names, check_whole
+from ..fetch.engines import ENGINES
+from ..fetch.failures import failed_row
+from ..options import check_flag, check_names, check_number, check_whole
 from ..schema import COLUMNS
+from ..scratch import Scratch
 from ..stage import Filter
 
 RESIZE_MODES = ("no", "border", "keep_ratio", "keep_ratio_largest", "center_crop")
+INTERPOLATIONS = ("nearest", "linear", "cubic", "area", "lanczos", "lanczos4")
+HASHES = ("sha256", "md5", "sha512")
 FACTS = (
     "status",
+    "failure",
+    "retryable",
     "error_message",
     "width",
     "height",
@@ -29,6 +35,43 @@ FACTS = (
     "original_height",
     "exif",
     "sha256",
+    "opt_out",
+)
+CHOICES = {
+    "engine": ("native", "img2dataset"),
+    "resize_mode": RESIZE_MODES,
+    "resize_quality": ("fast", "exact"),
+    "encode_format": ("jpg", "png", "webp"),
+    "upscale_interpolation": INTERPOLATIONS,
+    "downscale_interpolation": INTERPOLATIONS,
+    "compute_hash": HASHES,
+}
+NATIVE_ONLY = (
+    "resize_quality",
+    "max_pixels",
+    "max_bytes",
+    "max_redirects",
+    "allow_private",
+    "use_proxy",
+    "contact",
+    "respect_robots",
+    "per_domain_connections",
+    "per_domain_per_s",
+    "breaker_failures",
+    "compute_hash",
+    "verify_hash",
+)
+"""Options that img2dataset has nothing for: setting one beside it is refused."""
+POLICY = (
+    "allow_private",
+    "use_proxy",
+    "user_agent_token",
+    "contact",
+    "respect_robots",
+    "disallowed_header_directives",
+    "per_domain_connections",
+    "per_domain_per_s",
+    "breaker_failures",
 )
 
 
@@ -36,202 +79,164 @@ FACTS = (
 class Download(Filter, name="download"):
     """Fetch, resize and encode every picture; drop the pairs whose picture cannot be had.
 
-    Each link is fetched once a part, whatever the number of its captions. Statuses are
-    img2dataset's, and "lost" for a pair of which it says nothing at all.
-    Source: img2dataset (Beaumont 2021), Downloader and Resizer.
+    Each link is fetched once a part, whatever the number of its captions. Columns and modes are
+    img2dataset's (Beaumont 2021); ``failure`` names what went wrong, ``retryable`` says whether
+    ``--retry-failed`` tries again, and ``opt_out`` holds the evidence where somebody forbids it.
     """
 
+    engine: str = "native"  # or img2dataset, whose limits then hold
     image_size: int = 256  # px; what it bounds is said by resize_mode
     resize_mode: str = "keep_ratio"  # the shorter side becomes image_size
     resize_only_if_bigger: bool = True
-    encode_quality: int = 95  # img2dataset's default
+    resize_quality: str = "fast"  # exact gives img2dataset's pixels, at twice the cost
+    upscale_interpolation: str = "lanczos"
+    downscale_interpolation: str = "area"
     encode_format: str = "jpg"
+    encode_quality: int = 95  # img2dataset's default
+    skip_reencode: bool = False  # keep the bytes of pictures that need no resizing
+    disable_all_reencoding: bool = False  # keep the bytes of all pictures
+    min_image_size: int = 0  # px, shorter side
+    max_image_area: float = inf  # px
+    max_aspect_ratio: float = inf
+    max_pixels: int = 64_000_000  # by the header, before anything is decoded
     svg_side_px: int = 512  # longer side at which SVG, which has no pixels, is rendered
     extract_exif: bool = True
-    timeout_s: int = 10  # img2dataset's default; it counts for each read
-    retries: int = 0
-    thread_count: int = 32
-    user_agent_token: str = "breadth"
+    compute_hash: str = "sha256"  # of the bytes as downloaded; sha256 is there in any case
+    verify_hash: tuple[str, ...] = ()  # the pool's column, and the kind of hash it holds
+    deadline_s: float = 20.0  # for one try: name, connection, redirects and body
+    max_bytes: int = 32 * 2**20
+    max_redirects: int = 5
+    retries: int = 1  # within the build, after a pause, of what can succeed
+    connections: int = 64  # of each running part
+    allow_private: bool = False  # fetch from this machine and its private networks too
+    use_proxy: bool = False  # the environment's
+    user_agent_token: str = "breadth"  # who we are to robots.txt and X-Robots-Tag
+    contact: str = ""  # a URL or address that the user agent names
+    respect_robots: bool = True
     disallowed_header_directives: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
+    per_domain_connections: int = 8  # of the whole build; 0 lifts the limit
+    per_domain_per_s: float = 25.0  # of the whole build; 0 lifts the limit
+    breaker_failures: int = 10  # in a row, after which a host is left alone; 0 never
 
     resource = "network"
-    thresholds = ("timeout_s", "retries", "thread_count")  # how it fetches, not what it gets
-    reads = ("url",)
-    writes = {"image": pa.binary(), **{name: COLUMNS[name].type for name in FACTS}}
+    thresholds = (  # how it fetches, not what it gets
+        "deadline_s",
+        "retries",
+        "connections",
+        "per_domain_connections",
+        "per_domain_per_s",
+        "breaker_failures",
+    )
 
     def __post_init__(self) -> None:
-        if self.resize_mode not in RESIZE_MODES:
-            raise RecipeError(f"download: resize_mode must be one of {', '.join(RESIZE_MODES)}")
-        if self.encode_format not in ("jpg", "png", "webp"):
-            raise RecipeError("download: encode_format must be jpg, png or webp")
-        for option in ("image_size", "svg_side_px", "timeout_s", "thread_count"):
+        for option, known in CHOICES.items():
+            if getattr(self, option) not in known:
+                raise RecipeError(f"download: {option} must be one of {', '.join(known)}")
+        for option in ("image_size", "svg_side_px", "connections", "max_bytes", "max_pixels"):
             check_whole(self, option, 1)
-        check_whole(self, "retries", 0)
-        check_whole(self, "encode_quality", 0, 100)
-        for option in ("resize_only_if_bigger", "extract_exif"):
-            check_flag(self, option)
-        if not isinstance(self.user_agent_token, str):
-            raise RecipeError('download: user_agent_token must be a word, or ""')
+        for option in ("min_image_size", "max_redirects", "retries"):
+            check_whole(self, option, 0)
+        for option in ("per_domain_connections", "breaker_failures"):
+            check_whole(self, option, 0)
+        for option in ("per_domain_per_s", "max_image_area", "max_aspect_ratio"):
+            check_number(self, option, 0)
+        check_number(self, "deadline_s", 0.1)
+        check_whole(self, "encode_quality", 0, 9 if self.encode_format == "png" else 100)
+        for field in fields(self):
+            if isinstance(field.default, bool):
+                check_flag(self, field.name)
         if self.disallowed_header_directives:
             check_names(self, "disallowed_header_directives")
+        self._check_words()
+        self._check_engine()
 
-    def annotate(self, pairs: pa.Table) -> Mapping[str, Any]:
-        """Fetch each distinct URL once and give every row its picture or its failure."""
-        urls = pairs["url"].to_pylist()
-        distinct = list(dict.fromkeys(u for u in urls if _is_web(u)))
-        found = self._fetch(distinct) if distinct else {}
-        rows = [found.get(u) or _failure(u) for u in urls]
-        return {n: pa.array([r.get(n) for r in rows], t) for n, t in self.writes.items()}
+    def _check_words(self) -> None:
+        for option in ("user_agent_token", "contact"):
+            value = getattr(self, option)
+            if not isinstance(value, str) or not value.isprintable():
+                raise RecipeError(f"download: {option} must be words on one line, not {value!r}")
+        if not self.user_agent_token.replace("-", "").replace("_", "").isalpha():
+            raise RecipeError("download: user_agent_token must be a word of letters, - and _")
+        if self.verify_hash:
+            check_names(self, "verify_hash")
+            if len(self.verify_hash) != 2 or self.verify_hash[1] not in HASHES:
+                raise RecipeError(
+                    "download: verify_hash must name a column of the pool and its kind of hash, "
+                    'as ["md5", "md5"]; kinds are ' + ", ".join(HASHES)
+                )
+
+    def _check_engine(self) -> None:
+        if self.engine == "img2dataset":
+            defaults = {f.name: f.default for f in fields(self)}
+            for option in NATIVE_ONLY:
+                if getattr(self, option) != defaults[option]:
+                    raise RecipeError(
+                        f"download: engine img2dataset has no {option}: leave it out, or use "
+                        'engine = "native"'
+                    )
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The link, and the pool's hash where one is to be verified."""
+        return ("url", *self.verify_hash[:1])
+
+    @property
+    def writes(self) -> Mapping[str, pa.DataType]:  # type: ignore[override]
+        """The picture, and what is known of it."""
+        facts = {name: COLUMNS[name].type for name in FACTS}
+        return {"image": pa.binary(), **facts, self.compute_hash: pa.string()}
+
+    def annotate(self, pairs: pa.Table, *, scratch: Scratch | None = None) -> Mapping[str, Any]:
+        """Fetch each distinct URL once and give every row its picture or its failure.
+
+        Without ``scratch`` politeness is this call's own, not a whole build's.
+        """
+        if scratch is None:
+            with tempfile.TemporaryDirectory() as folder:
+                return self.annotate(pairs, scratch=_scratch(Path(folder)))
+        urls = pc.fill_null(pairs["url"], "").to_pylist()
+        times = Counter(urls)
+        number_of = {url: number for number, url in enumerate(times)}
+        rows, pictures = ENGINES[self.engine](self, times, scratch)
+        numbers = np.array([number_of[url] for url in urls], np.int64)
+        of_pairs = [rows[number] for number in numbers]
+        if self.verify_hash:
+            expected = pairs[self.verify_hash[0]].to_pylist()
+            of_pairs = [self._verified(r, e) for r, e in zip(of_pairs, expected, strict=True)]
+        columns = {
+            name: pa.array([row.get(name) for row in of_pairs], kind)
+            for name, kind in self.writes.items()
+            if name != "image"
+        }
+        arrived = np.array([row["status"] == "success" for row in of_pairs], bool)
+        pictures.lay(np.where(arrived, numbers, -1))
+        return {"image": pictures, **columns}
+
+    def _verified(self, row: dict[str, Any], expected: str | None) -> dict[str, Any]:
+        """Fail a row whose bytes are not those that the pool has the hash of; null is no hash."""
+        found = row.get(self.verify_hash[1])
+        if found is None or not expected or found == expected.lower():
+            return row
+        hashes = {name: row[name] for name in HASHES if name in row}
+        return failed_row("hash_mismatch", "hash mismatch") | hashes
 
     def keep(self, pairs: pa.Table) -> pa.BooleanArray:
         """Keep what arrived and could be decoded."""
         return pc.equal(pairs["status"], "success")
 
     def reason(self, dropped: pa.Table) -> Any:
-        """Say why in img2dataset's words, without what differs from pair to pair."""
-        return [_reason(message or "") for message in dropped["error_message"].to_pylist()]
+        """Say why by the name of the failure."""
+        return dropped["failure"]
 
-    def _fetch(self, urls: list[str]) -> dict[str, dict[str, Any]]:
-        collected = _Collector(urls)
-        with tempfile.TemporaryDirectory() as folder:
-            links = Path(folder) / "links.arrow"
-            table = pa.table({"url": urls})
-            with pa.OSFile(str(links), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-                writer.write_table(table)
-            download = self._downloader(folder, len(urls), collected)
-            # its printed tracebacks are what it does with a pair it loses: the row says "lost"
-            printed = io.StringIO()
-            with redirect_stdout(printed), redirect_stderr(printed):
-                whole, _ = download((0, str(links)))
-        if not whole:  # it says so and goes on; were this a result, every pair would be "lost"
-            why = printed.getvalue().strip().splitlines()[-1:] or ["no message"]
-            raise Failed(f"img2dataset gave up on a part: {why[0]}")
-        return collected.by_url
+    def policy(self) -> dict[str, Any]:
+        """Return what the owner of a dataset answers for: the manifest states it."""
+        return {"engine": self.engine} | {
+            name: getattr(self, name) for name in POLICY if self._has(name)
+        }
 
-    def _downloader(self, folder: str, count: int, collected: "_Collector") -> Any:
-        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import would ask the network
-        from img2dataset.downloader import Downloader
-        from img2dataset.resizer import Resizer
-
-        resizer = Resizer(
-            self.image_size,
-            self.resize_mode,
-            self.resize_only_if_bigger,
-            encode_quality=self.encode_quality,
-            encode_format=self.encode_format,
-        )
-        return Downloader(
-            sample_writer_class=collected,
-            resizer=_Prepares(resizer, self.svg_side_px),
-            thread_count=self.thread_count,
-            save_caption=False,
-            extract_exif=self.extract_exif,
-            output_folder=folder,
-            column_list=["url"],
-            timeout=self.timeout_s,
-            number_sample_per_shard=max(count, 2),
-            oom_shard_count=5,
-            compute_hash="sha256",
-            verify_hash_type=None,
-            encode_format=self.encode_format,
-            retries=self.retries,
-            user_agent_token=self.user_agent_token or None,
-            disallowed_header_directives=list(self.disallowed_header_directives) or None,
-        )
+    def _has(self, option: str) -> bool:
+        return self.engine == "native" or option not in NATIVE_ONLY
 
 
-class _Collector:
-    """img2dataset's sample writer, as it sees it: takes what it hands over, in any order."""
-
-    def __init__(self, urls: list[str]) -> None:
-        self.by_url: dict[str, dict[str, Any]] = {}
-        self._wanted = set(urls)
-
-    def __call__(self, *_: Any) -> "_Collector":
-        """Stand in for the class that img2dataset instantiates once a shard."""
-        return self
-
-    def write(
-        self, picture: bytes | None, _key: str, _caption: None, facts: dict[str, Any]
-    ) -> None:
-        """Take one pair."""
-        if facts["url"] in self._wanted:
-            row = {name: facts.get(name) for name in FACTS}
-            self.by_url[facts["url"]] = row | {"image": picture}
-
-    def close(self) -> None:
-        """Nothing is open: the engine's writer puts the pairs in the part's order."""
-
-
-class _Prepares:
-    """img2dataset's resizer, given what it can decode: SVG rendered, 16 bits made 8."""
-
-    def __init__(self, resizer: Any, side_px: int) -> None:
-        self._resizer = resizer
-        self._side_px = side_px
-
-    def __call__(self, stream: Any, blur: Any = None) -> Any:
-        start = stream.read(1024)
-        stream.seek(0)
-        try:
-            if is_svg(start):
-                stream = io.BytesIO(render_svg(stream.read(), self._side_px))
-            elif is_deep_png(start):
-                stream = io.BytesIO(as_8_bit(stream.read()))
-        except ValueError as error:
-            return None, None, None, None, None, str(error)[:80]
-        return self._resizer(stream, blur)
-
-
-def is_deep_png(start: bytes) -> bool:
-    """Say whether the first bytes are those of a PNG with 16 bits a channel."""
-    return start.startswith(b"\x89PNG\r\n\x1a\n") and start[24:25] == b"\x10"
-
-
-def as_8_bit(png: bytes) -> bytes:
-    """Scale a 16-bit PNG to 8 bits, which img2dataset would clip to white; raises ValueError."""
-    import cv2
-
-    pixels: Any = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise ValueError("Image decoding error")
-    scaled = (pixels.astype(np.uint32) + 128) // 257
-    return bytes(cv2.imencode(".png", scaled.astype(np.uint8))[1])
-
-
-def is_svg(start: bytes) -> bool:
-    """Say whether the first bytes of a file are an SVG document's."""
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
-    declared = text.startswith(b"<?xml") and b"<svg" in start
-    return declared or text.startswith((b"<svg", b"<!DOCTYPE svg"))
-
-
-def render_svg(document: bytes, side_px: int) -> bytes:
-    """Render an SVG document to PNG, its longer side ``side_px``; raises ValueError.
-
-    resvg runs no scripts. Cost: some milliseconds a document.
-    """
-    import resvg_py
-
-    text = document.decode("utf-8", "replace")
-    # Without dpi, resvg_py finds sizes in pt, mm and cm invalid; 96 is CSS's.
-    return bytes(resvg_py.svg_to_bytes(svg_string=text, width=side_px, height=side_px, dpi=96))
-
-
-def _reason(message: str) -> str:
-    """Shorten a message; OpenCV's name a source line and img2dataset's a system error's number."""
-    if message.startswith(("OpenCV", "Image decoding error", "cannot reshape")):
-        return "cannot be decoded"
-    if message.startswith("<urlopen error "):
-        message = message.removeprefix("<urlopen error ").removesuffix(">").split("] ")[-1]
-    return message[:80] or "no message"
-
-
-def _is_web(url: str | None) -> bool:
-    return bool(url) and str(url).lower().startswith(("http://", "https://"))
-
-
-def _failure(url: str | None) -> dict[str, Any]:
-    if _is_web(url):
-        return {"status": "lost", "error_message": "img2dataset returned nothing for this pair"}
-    return {"status": "failed_to_download", "error_message": "not an http or https link"}
+def _scratch(folder: Path) -> Scratch:
+    return Scratch(folder, folder, folder, folder / "live.json")

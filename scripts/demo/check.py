@@ -32,7 +32,7 @@ DROPPED_BY = {
     "near_duplicate_resized": "near_duplicates",
 }
 STAY = ("clean", "redirect", "slow_ok", "wrong_caption")
-_SAYS = {"http_404": "404", "timeout": "timed out"}  # what the reason must hold
+_SAYS = {"http_404": "not_found", "timeout": "timeout"}  # what the reason must hold
 
 Row = dict[str, Any]
 

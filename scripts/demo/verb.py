@@ -148,14 +148,15 @@ def _build(asked: Demo, name: str, pool: Path, embedder: Path | None = None) -> 
     from ..progress import bars
 
     recipe = Recipe.read(_RECIPES / f"{asked.source}_{name}.toml")
-    with _step(f"build {recipe.name}"), bars() as progress:
+    with _step(f"build {recipe.name}"), bars() as shown:
         return build(
             recipe,
             pool,
             asked.out / name,
             embedder=embedder,
             workers=asked.workers,
-            progress=progress,
+            progress=shown.report,
+            on_live=shown.live,
             on_dashboard=lambda address: click.echo(f"dashboard: {address}", err=True),
         )
 
@@ -245,5 +246,5 @@ def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function that is told how much is done, and of how much."""
     from ..progress import bars
 
-    with bars() as report:
-        yield lambda done, total: report(label, done, total)
+    with bars() as shown:
+        yield lambda done, total: shown.report(label, done, total)

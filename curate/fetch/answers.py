@@ -1,0 +1,77 @@
+"""Read an HTTP answer: its headers, and what its status means for the fetch of a picture."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import NamedTuple
+
+from .failures import FAILURES
+
+_NAMED = {404: "not_found", 410: "not_found", 429: "throttled"} | dict.fromkeys(
+    (401, 402, 403, 451), "forbidden"
+)
+_MOVED = (301, 302, 303, 307, 308)
+
+
+class Answer(NamedTuple):
+    """What came of one request, of one hop."""
+
+    status: int  # 0: none came
+    lines: Sequence[bytes]  # the status line and headers as sent, interim answers' too
+    body: bytes
+    failure: str | None  # what libcurl met, as a name of FAILURES; judge by verdict()
+    connect_s: float  # TCP and TLS; 0 on a connection that was open
+    first_byte_s: float
+    body_s: float
+
+    def has(self, name: bytes) -> bool:
+        """Whether there may be a header of this name, given in lower case (cost: 1 us)."""
+        return name in b"".join(self.lines).lower()
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Return the last answer's headers in order, names in lower case, repeated ones kept."""
+        pairs: list[tuple[str, str]] = []
+        for line in self.lines:
+            text = line.decode("latin-1").rstrip("\r\n")
+            name, colon, value = text.partition(":")
+            if text.startswith("HTTP/"):
+                pairs.clear()
+            elif text[:1] in (" ", "\t") and pairs:  # a folded line goes on with the one before
+                pairs[-1] = pairs[-1][0], f"{pairs[-1][1]} {text.strip()}"
+            elif colon:
+                pairs.append((name.strip().lower(), value.strip()))
+        return pairs
+
+    def header(self, name: str) -> str | None:
+        """Return the first value of a header whose name is given in lower case."""
+        if not self.has(name.encode()):
+            return None
+        return next((value for key, value in self.headers() if key == name), None)
+
+    @property
+    def moved(self) -> bool:
+        """Whether the answer is a redirect."""
+        return self.status in _MOVED
+
+    def verdict(self) -> tuple[str | None, str | None]:
+        """Return the failure's name and message, or nothing where the body is all there.
+
+        A status other than 200 says more than what went wrong after it.
+        """
+        if self.status in (0, 200) or self.status < 200:
+            return self.failure, FAILURES[self.failure].meaning if self.failure else None
+        return self._failure(), f"HTTP Error {self.status}: {_phrase(self.status)}"
+
+    def _failure(self) -> str:
+        if self.status == 503 and self.header("retry-after") is not None:
+            return "throttled"
+        if 500 <= self.status < 600:
+            return "server_error"
+        return _NAMED.get(self.status, "http_error")
+
+
+def _phrase(status: int) -> str:
+    """Return the standard's words, not the server's: messages depend on nothing else."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"

@@ -1,0 +1,222 @@
+"""Take every errand from its URL to its end: checks, waits, requests, redirects, next attempts."""
+
+import heapq
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from .addresses import Found, Resolver
+from .answers import Answer
+from .errand import BODY, CONNECT, DNS, FIRST_BYTE, Errand, Fetched, FetchOptions
+from .failures import FAILURES
+from .opt_out import forbidden_by
+from .origins import ROBOTS_BYTES, Origins, evidence
+from .queues import Queues
+from .retry_after import retry_after_s
+from .transport import Transport
+from .urls import join, parse
+
+_HOST_FAILED = ("connect", "timeout", "broken_off", "tls", "server_error")
+_NOT_AGAIN = ("host_down",)  # another build may try again, this one need not
+
+
+class Course:
+    """The errands of one list of URLs, and where each of them is; used by one thread."""
+
+    def __init__(
+        self,
+        options: FetchOptions,
+        queues: Queues,
+        origins: Origins,
+        resolver: Resolver,
+        transport: Transport,
+        put: Callable[[Fetched], None],
+    ) -> None:
+        self._options, self._put = options, put
+        self._queues, self._origins = queues, origins
+        self._resolver, self._transport = resolver, transport
+        self._asking: defaultdict[str, list[Errand]] = defaultdict(list)  # by host
+        self._later: list[tuple[float, int, Errand]] = []  # a heap: when, row
+        self._flying: set[Errand] = set()
+        self.hosts: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0.0])  # count, seconds
+        self.ended = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many requests are under way."""
+        return len(self._flying)
+
+    @property
+    def next_due(self) -> float:
+        """Return when something is to be done that no socket tells (monotonic clock)."""
+        attempt = self._later[0][0] if self._later else float("inf")
+        return min(attempt, self._queues.next_try or float("inf"))
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way: else nothing will ever happen."""
+        return bool(self._flying or self._later or self._asking or self._queues.size)
+
+    def admit(self, row: int, url: str | None) -> None:
+        """Begin with a URL."""
+        link = parse(url) if url else None
+        if link is None:
+            seconds = dict.fromkeys(("polite", "dns", "connect", "first_byte", "body"), 0.0)
+            meaning = FAILURES["bad_url"].meaning
+            self._end(Fetched(row, "bad_url", meaning, None, None, seconds, 0, ""))
+        else:
+            self._enter(Errand(row, link, self._options.deadline_s))
+
+    def start(self, room: Callable[[], bool]) -> bool:
+        """Start what may start; False where there is no room for more."""
+        now = time.monotonic()
+        while self._later and self._later[0][0] <= now:
+            self._enter(heapq.heappop(self._later)[2])
+        most = self._options.connections
+        while self._origins.asking < 2 * most and self._queues.ready < 2 * most:
+            errand = self._origins.next()
+            if errand is None:
+                break
+            self._enter(errand)
+        while not self._transport.full:
+            if not room():
+                return False
+            taken = self._queues.take(now)
+            if taken is None:
+                break
+            errand, down = taken
+            if down:
+                self._fail(errand, "host_down")
+            else:
+                self._request(errand)
+        return True
+
+    def resolved(self, answers: Iterable[tuple[str, Found]]) -> None:
+        """Go on with the errands whose host was looked up."""
+        for host, found in answers:
+            for errand in self._asking.pop(host, ()):
+                errand.seconds[DNS] += found.seconds
+                errand.left_s -= found.seconds
+                if found.failure is not None:
+                    self._fail(errand, found.failure)
+                elif errand.left_s <= 0:
+                    self._fail(errand, "timeout")
+                else:
+                    self._queues.add(errand, time.monotonic())
+
+    def answered(self, errand: Errand, answer: Answer) -> None:
+        """Go on with an errand whose request has ended."""
+        self._flying.discard(errand)
+        spent = answer.connect_s + answer.first_byte_s + answer.body_s
+        errand.left_s -= spent
+        for phase, seconds in ((CONNECT, answer.connect_s), (FIRST_BYTE, answer.first_byte_s)):
+            errand.seconds[phase] += seconds
+        errand.seconds[BODY] += answer.body_s
+        host = self.hosts[errand.link.host]
+        host[0] += 1
+        host[1] += spent
+        failure, message = answer.verdict()
+        asked_s = None
+        if answer.status in (429, 503):
+            asked_s = retry_after_s(answer.header("retry-after"), time.time())
+        verdict = "failed" if failure in _HOST_FAILED else "ok"
+        self._queues.ended(errand, "throttled" if failure == "throttled" else verdict, asked_s)
+        if answer.moved:
+            self._follow(errand, answer)
+        elif errand.robots_of is not None:
+            self._robots_done(errand, answer, failure)
+        elif failure is not None:
+            self._fail(errand, failure, message, asked_s)
+        else:
+            self._arrived(errand, answer)
+
+    def give_up(self) -> None:
+        """Give back the places of the requests under way."""
+        for errand in self._flying:
+            self._queues.ended(errand, "ok")
+        self._flying.clear()
+
+    def _enter(self, errand: Errand) -> None:
+        """Check an errand's next hop, find its address, and let it queue."""
+        link = errand.link
+        if link.has_credentials:
+            return self._fail(errand, "credentials")
+        if self._options.respect_robots and errand.robots_of is None:
+            judged = self._origins.judge(errand)
+            if judged is None:
+                return None
+            failure, opt_out = judged
+            if failure is not None:
+                return self._fail(errand, failure, opt_out=opt_out)
+        found = self._resolver.known(link.host)
+        if found is not None and found.failure is not None:
+            return self._fail(errand, found.failure)
+        if found is None and not self._transport.is_proxied(link):
+            self._asking[link.host].append(errand)
+            return self._resolver.ask(link.host)
+        return self._queues.add(errand, time.monotonic())
+
+    def _request(self, errand: Errand) -> None:
+        found = self._resolver.known(errand.link.host)
+        if found is None and not self._transport.is_proxied(errand.link):
+            self._queues.ended(errand, "ok")  # it waited so long that its address is out of date
+            return self._enter(errand)
+        robots = errand.robots_of is not None
+        self._flying.add(errand)
+        return self._transport.start(
+            errand,
+            errand.link,
+            found.addresses if found is not None else (),
+            deadline_s=errand.left_s,
+            max_bytes=ROBOTS_BYTES if robots else self._options.max_bytes,
+            cut=robots,
+        )
+
+    def _follow(self, errand: Errand, answer: Answer) -> None:
+        """Go to where a redirect leads, as if it were a URL of the pool."""
+        location = answer.header("location")
+        link = join(errand.link.href, location) if location else None
+        errand.hops += 1
+        if link is None or errand.hops > self._options.max_redirects:
+            return self._fail(errand, "redirects")
+        if errand.left_s <= 0:
+            return self._fail(errand, "timeout")
+        errand.link = link
+        return self._enter(errand)
+
+    def _arrived(self, errand: Errand, answer: Answer) -> None:
+        directives = self._options.disallowed_header_directives
+        if directives and answer.has(b"x-robots-tag"):
+            token = self._options.user_agent_token
+            rule = forbidden_by(answer.headers(), token, directives)
+            if rule is not None:
+                where = evidence(rule, errand.link.href, time.time())
+                return self._fail(errand, "opt_out", opt_out=where)
+        return self._end(errand.fetched(None, body=answer.body))
+
+    def _robots_done(self, errand: Errand, answer: Answer | None, failure: str | None) -> None:
+        for waiting in self._origins.done(errand, answer, failure):
+            self._enter(waiting)
+
+    def _fail(
+        self,
+        errand: Errand,
+        failure: str,
+        message: str | None = None,
+        asked_s: float | None = None,
+        opt_out: str | None = None,
+    ) -> None:
+        """End an errand, or let it wait for its next attempt where that may go well."""
+        if errand.robots_of is not None:
+            return self._robots_done(errand, None, failure)
+        may_pass = FAILURES[failure].retryable and failure not in _NOT_AGAIN
+        if may_pass and errand.attempts <= self._options.retries:
+            due = time.monotonic() + errand.back_off_s(asked_s)
+            errand.again(self._options.deadline_s)
+            return heapq.heappush(self._later, (due, errand.row, errand))
+        message = message or FAILURES[failure].meaning
+        return self._end(errand.fetched(failure, message, opt_out=opt_out))
+
+    def _end(self, fetched: Fetched) -> None:
+        self.ended += 1
+        self._put(fetched)

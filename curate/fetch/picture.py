@@ -1,0 +1,178 @@
+"""Make the picture that is kept out of the bytes that were fetched; nothing else decodes them."""
+
+from dataclasses import dataclass
+from math import inf
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+
+from .colour import to_srgb
+from .decode import Decoded, decode
+from .encode import KINDS, encoded
+from .exif import UPRIGHT, exif_json, orientation
+from .refused import Refused
+from .resize import INTERPOLATIONS, Plan, framed, plan, scaled, shrunk, upright
+from .sniff import Header, sniff
+from .svg import render_svg
+
+RISKY_PIXELS = 24_000_000
+RISKY_SCANS = 40
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a picture is made to; the names are those of img2dataset where it has them."""
+
+    image_size: int = 256
+    resize_mode: str = "keep_ratio"
+    resize_only_if_bigger: bool = True
+    resize_quality: str = "fast"
+    encode_format: str = "jpg"
+    encode_quality: int = 95
+    skip_reencode: bool = False
+    disable_all_reencoding: bool = False
+    min_image_size: int = 0
+    max_image_area: float = inf
+    max_aspect_ratio: float = inf
+    max_pixels: int = 64_000_000
+    svg_side_px: int = 512
+    extract_exif: bool = True
+    upscale_interpolation: str = "lanczos"
+    downscale_interpolation: str = "area"
+
+
+class Picture(NamedTuple):
+    """An encoded picture with its sizes in pixels, or the failure; seconds by phase."""
+
+    image: bytes | None = None
+    width: int | None = None
+    height: int | None = None
+    original_width: int | None = None
+    original_height: int | None = None
+    exif: str | None = None
+    failure: str | None = None
+    message: str | None = None
+    decode_s: float = 0.0
+    resize_s: float = 0.0
+    encode_s: float = 0.0
+
+
+def process(body: bytes, shape: Shape) -> Picture:
+    """Turn a body into the picture that is kept, or say why not; never raises for its content.
+
+    The size is judged by the header, before anything is decoded. Orientation and colour profile
+    are applied to the resized pixels, which are fewer. Cost: about a millisecond for a JPEG of
+    640 x 480.
+    """
+    start = perf_counter()
+    try:
+        header = sniff(body)
+        if shape.disable_all_reencoding:
+            return _untouched(body, header, shape)
+        if header.kind == "svg":
+            source = render_svg(body, shape.svg_side_px)
+            return _made(source, sniff(source), shape, start, body)
+        return _made(body, header, shape, start, body)
+    except Refused as refused:
+        seconds = perf_counter() - start
+        return Picture(failure=refused.failure, message=str(refused), decode_s=seconds)
+
+
+def risky(body: bytes) -> bool:
+    """Say whether to decode a body in a process that may be killed: it may be slow or large."""
+    try:
+        header = sniff(body)
+    except Refused:
+        return False
+    large = header.width * header.height > RISKY_PIXELS
+    return header.kind in ("svg", "tiff") or large or header.scans > RISKY_SCANS
+
+
+def _made(source: bytes, header: Header, shape: Shape, start: float, body: bytes) -> Picture:
+    if header.width:
+        _judge(header.width, header.height, shape)
+    wanted = _plan(header.width, header.height, shape) if header.width else None
+    found = _decoded(source, header, shape, wanted)
+    if (found.width, found.height) != (header.width, header.height):
+        _judge(found.width, found.height, shape)
+        wanted = _plan(found.width, found.height, shape)
+    decoded = perf_counter()
+    width, height = _turned(found.width, found.height, found.orientation)
+    exif = (exif_json(body) if header.exif else "{}") if shape.extract_exif else None
+    if wanted is None and source is body and _may_stay(header, found, shape):
+        return Picture(body, width, height, width, height, exif, decode_s=decoded - start)
+    pixels = _resized(found, shape, wanted)
+    resized = perf_counter()
+    image = encoded(pixels, shape.encode_format, shape.encode_quality)
+    made, end = pixels.shape, perf_counter()
+    spent = (decoded - start, resized - decoded, end - resized)
+    return Picture(image, made[1], made[0], width, height, exif, None, None, *spent)
+
+
+def _plan(width: int, height: int, shape: Shape) -> Plan | None:
+    only = shape.resize_only_if_bigger
+    return plan(width, height, shape.image_size, shape.resize_mode, only)
+
+
+def _decoded(body: bytes, header: Header, shape: Shape, wanted: Plan | None) -> Decoded:
+    if shape.resize_quality == "fast" and wanted is not None:
+        return decode(body, header, wanted.width, wanted.height)
+    return decode(body, header)
+
+
+def _resized(found: Decoded, shape: Shape, wanted: Plan | None) -> np.ndarray:
+    pixels = found.pixels
+    if wanted is not None:
+        if wanted.smaller and shape.resize_quality == "fast":
+            extent = found.width / found.reduction, found.height / found.reduction
+            pixels = shrunk(pixels, wanted.width, wanted.height, extent)
+        else:
+            name = shape.downscale_interpolation if wanted.smaller else shape.upscale_interpolation
+            pixels = scaled(pixels, wanted.width, wanted.height, INTERPOLATIONS[name])
+    if found.profile or (pixels.ndim == 3 and pixels.shape[2] == 4):
+        pixels = to_srgb(pixels, found.profile)
+    if found.orientation != UPRIGHT:
+        pixels = upright(pixels, found.orientation)
+    return pixels if wanted is None else framed(pixels, shape.image_size, shape.resize_mode)
+
+
+def _may_stay(header: Header, found: Decoded, shape: Shape) -> bool:
+    """Say whether the bytes that came can be kept: nothing about them needed a change."""
+    return (
+        shape.skip_reencode
+        and header.kind == KINDS[shape.encode_format]
+        and found.orientation == UPRIGHT
+        and not found.flattened
+        and not found.profile
+        and header.channels != 4
+    )
+
+
+def _judge(width: int, height: int, shape: Shape) -> None:
+    """Refuse a size that is not wanted; in img2dataset's words, but for the first."""
+    if width * height > shape.max_pixels:
+        raise Refused("too_many_pixels", "more pixels than max_pixels")
+    if min(width, height) < shape.min_image_size:
+        raise Refused("too_small", "image too small")
+    if width * height > shape.max_image_area:
+        raise Refused("area", "image area too large")
+    if max(width, height) / min(width, height) > shape.max_aspect_ratio:
+        raise Refused("aspect_ratio", "aspect ratio too large")
+
+
+def _turned(width: int, height: int, turn: int) -> tuple[int, int]:
+    return (height, width) if turn >= 5 else (width, height)
+
+
+def _untouched(body: bytes, header: Header, shape: Shape) -> Picture:
+    """Keep the bytes as they came, where shards can hold them and they are whole."""
+    if header.kind not in KINDS.values():
+        raise Refused("unsupported", f"{header.kind} cannot be kept as it is")
+    if header.kind == "jpeg" and b"\xff\xd9" not in body[-1024:]:
+        raise Refused("broken_picture", "it has no end")
+    _judge(header.width, header.height, shape)
+    turn = orientation(header.exif) if header.exif else UPRIGHT
+    original = _turned(header.width, header.height, turn)
+    exif = (exif_json(body) if header.exif else "{}") if shape.extract_exif else None
+    return Picture(body, header.width, header.height, *original, exif)
