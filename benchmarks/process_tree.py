@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LIMIT_S = 900.0
-SAMPLE_S = 1.0  # reading a big process's memory map costs it milliseconds
+SAMPLE_S = 0.25
+_SAMPLES_TO_A_MAP = 4  # reading a big process's memory map costs it milliseconds
 _BECOME_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER in linux/prctl.h
 
 
@@ -22,7 +23,7 @@ class Usage:
 
     wall_s: float
     cpu_s: float  # user and system, of every process, those that outlived the command included
-    largest_mb: float  # peak resident memory of the largest process, in 10^6 bytes
+    largest_mb: float  # peak resident memory of the largest process, in 10^6 bytes, sampled
     together_mb: float  # peak of all processes' proportional memory, sampled once a second
 
 
@@ -50,7 +51,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Us
     sampler.start()
     limit.start()
     try:
-        wall_s, cpu_s, largest_mb = _reap(leader, started)
+        wall_s, cpu_s = _reap(leader, started)
     finally:
         limit.cancel()
         over.set()
@@ -58,12 +59,12 @@ def run(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Us
         _kill(leader.pid)
     if leader.returncode:
         raise RuntimeError(f"{command[0]} ended with {leader.returncode}: {_tail(log)}")
-    return Usage(wall_s, cpu_s, largest_mb, memory.peak_mb)
+    return Usage(wall_s, cpu_s, memory.largest_mb, memory.together_mb)
 
 
-def _reap(leader: "subprocess.Popen[bytes]", started: float) -> tuple[float, float, float]:
-    """Wait for every process of the leader's group; return wall, CPU and the largest's peak."""
-    wall_s = cpu_s = largest_mb = 0.0
+def _reap(leader: "subprocess.Popen[bytes]", started: float) -> tuple[float, float]:
+    """Wait for every process of the leader's group; return wall time and CPU time."""
+    wall_s = cpu_s = 0.0
     with suppress(ChildProcessError):  # none is left
         while True:
             pid, status, usage = os.wait4(-leader.pid, 0)
@@ -71,22 +72,31 @@ def _reap(leader: "subprocess.Popen[bytes]", started: float) -> tuple[float, flo
                 wall_s = time.perf_counter() - started
                 leader.returncode = os.waitstatus_to_exitcode(status)
             cpu_s += usage.ru_utime + usage.ru_stime
-            largest_mb = max(largest_mb, usage.ru_maxrss * 1024 / 1e6)
-    return wall_s, cpu_s, largest_mb
+    return wall_s, cpu_s
 
 
 class _Memory:
-    """The peak of a session's memory."""
+    """The peaks of a session's memory.
+
+    The kernel's own maximum (ru_maxrss) will not do: a process inherits that of the one it was
+    started from, here ours.
+    """
 
     def __init__(self, session: int) -> None:
         self._session = session
-        self.peak_mb = 0.0
+        self.largest_mb = self.together_mb = 0.0
 
     def watch(self, over: threading.Event) -> None:
         """Sample until ``over``."""
+        samples = 0
         while not over.wait(SAMPLE_S):
-            now = sum(_proportional_kb(pid) for pid in _members(self._session))
-            self.peak_mb = max(self.peak_mb, now * 1024 / 1e6)
+            members = _members(self._session)
+            peaks = (_kb(pid, "status", "VmHWM:") for pid in members)
+            self.largest_mb = max(self.largest_mb, max(peaks, default=0) * 1024 / 1e6)
+            if samples % _SAMPLES_TO_A_MAP == 0:
+                now = sum(_kb(pid, "smaps_rollup", "Pss:") for pid in members)
+                self.together_mb = max(self.together_mb, now * 1024 / 1e6)
+            samples += 1
 
 
 def _members(session: int) -> list[int]:
@@ -101,11 +111,11 @@ def _members(session: int) -> list[int]:
     return members
 
 
-def _proportional_kb(pid: int) -> int:
-    """Return a process's memory, shared pages by halves, thirds ...; 0 where it is gone."""
+def _kb(pid: int, file: str, field: str) -> int:
+    """Return a figure of a process's memory (Pss counts shared pages in parts); 0 if it is gone."""
     with suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+        for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+            if line.startswith(field):
                 return int(line.split()[1])
     return 0
 

@@ -1,4 +1,4 @@
-"""Show the steps of a build as bars on a terminal, with a line on its fetches; nothing elsewhere."""
+"""Show the steps of a build as bars on a terminal, with a line on its fetch; nothing elsewhere."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext

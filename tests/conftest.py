@@ -26,6 +26,7 @@ class Site:
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
+    robots: int = 0  # robots.txt is asked for once a build, and is no picture
     delay_s: float = 0.0
 
     def link(self, path: str) -> str:
@@ -58,7 +59,10 @@ def site() -> Iterator[Site]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.lstrip("/")
-            served.asked[path] += 1
+            if path == "robots.txt":
+                served.robots += 1
+            else:
+                served.asked[path] += 1
             if served.delay_s:
                 threading.Event().wait(served.delay_s)
             body = served.files.get(path)

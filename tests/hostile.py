@@ -18,12 +18,17 @@ from PIL import Image
 from breadth.curate.fetch.failures import FAILURES
 from breadth.curate.stages.download import Download
 
-from . import hostile_files, hostile_web, hostile_wire
+from . import hostile_files, hostile_h2, hostile_web, hostile_wire
 from .hostile_case import Case
 from .hostile_server import Hostile, serving
 from .hostile_tls import trusted
 
-CASES: list[Case] = [*hostile_wire.CASES, *hostile_web.CASES, *hostile_files.CASES]
+CASES: list[Case] = [
+    *hostile_wire.CASES,
+    *hostile_h2.CASES,
+    *hostile_web.CASES,
+    *hostile_files.CASES,
+]
 DEADLINE_S = 3.0
 
 

@@ -54,6 +54,7 @@ def ok(body: bytes, *headers: str, kind: str = "image/jpeg") -> bytes:
 def answer(status: str, *headers: str, body: bytes = b"") -> bytes:
     """Return an answer that names its length, unless a header speaks of it, and then closes."""
     framed = any(h.lower().startswith(("content-length", "transfer-enc")) for h in headers)
+    framed |= b"{here}" in body  # its length is known only when that is filled in
     length = () if framed else (f"Content-Length: {len(body)}",)
     lines = [f"HTTP/1.1 {status}", *length, *headers, "Connection: close", "", ""]
     return "\r\n".join(lines).encode("latin-1") + body

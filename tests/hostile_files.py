@@ -156,7 +156,7 @@ SVGS = [
     drawn("loads_use", '<use xlink:href="{here}/canary.svg#a"/>'),
     drawn("loads_page", '<foreignObject><iframe src="{here}/canary"/></foreignObject>'),
     drawn("with_file_as_entity", "<text>&e;</text>", head=ENTITY),
-    drawn("with_bomb_inside", shows(f"data:image/png;base64,{INSIDE}")),
+    drawn("with_bomb_inside", shows(f"data:image/png;base64,{INSIDE}"), "crash"),
     drawn("uses_itself", '<g id="a"><use xlink:href="#a"/></g>'),
     case("svg_blurs", ok(bombs.svg_blur()), None),
     case("svg_of_many_uses", ok(bombs.svg_uses()), "broken_picture"),

@@ -119,10 +119,8 @@ def serving(sites: list[Site]) -> Iterator[Hostile]:
         loop.set_exception_handler(lambda *_: None)  # clients leave in the middle all the time
         with contextlib.suppress(asyncio.CancelledError):
             loop.run_until_complete(task)
-        rest = asyncio.all_tasks(loop)
-        for one in rest:
-            one.cancel()
-        loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+        while rest := asyncio.all_tasks(loop):
+            loop.run_until_complete(asyncio.wait(rest))
         loop.close()
 
     thread = threading.Thread(target=run, daemon=True)
@@ -168,7 +166,12 @@ def _talk(
         wire = Wire(reader, writer, names)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             while True:
-                request = _request(site.name, names[name], await reader.readuntil(b"\r\n\r\n"))
+                first = await reader.readexactly(1)
+                if first == b"\x16":  # TLS where none is spoken
+                    await wire.send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+                    break
+                head = first + await reader.readuntil(b"\r\n\r\n")
+                request = _request(site.name, names[name], head)
                 hostile.asked.append(request)
                 wire.keep = False
                 act = robots if request.target == "/robots.txt" else answer

@@ -63,7 +63,7 @@ def trusted() -> Path:
 
 @cache
 def context(kind: str, host: str) -> ssl.SSLContext:
-    """Return a host's TLS: sound, self_signed, expired, other_host or old (TLS 1.0)."""
+    """Return a host's TLS: sound, self_signed, expired, other_host, old (1.0) or h2."""
     key = ec.generate_private_key(ec.SECP256R1())
     by, issuer = authority()
     names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(host))]
@@ -75,6 +75,8 @@ def context(kind: str, host: str) -> ssl.SSLContext:
         until = -DAY if kind == "expired" else DAY
         certificate = _signed(key, "a host", by, issuer, names=names, until=until)
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if kind == "h2":
+        served.set_alpn_protocols(["h2"])
     if kind == "old":
         served.set_ciphers("ALL:@SECLEVEL=0")
         with warnings.catch_warnings(action="ignore"):

@@ -17,6 +17,7 @@ import pytest
 from breadth.curate import materialise
 from breadth.curate.build import build
 from breadth.curate.fetch.engines import ENGINES
+from breadth.curate.fetch.failures import failed_row
 from breadth.curate.fetch.spool import Spool
 from breadth.curate.recipe import Recipe
 from breadth.curate.scratch import Scratch
@@ -82,6 +83,10 @@ def _picture(number: int) -> bytes:
 def _facts(number: int) -> dict[str, Any]:
     facts = {"status": "success", "original_width": 40 + number, "original_height": 32}
     return facts | {"sha256": sha256(str(number % 16).encode()).hexdigest()}
+
+
+def _nothing(_: Download, times: Mapping[str, int], scratch: Scratch) -> Any:
+    return [failed_row("connect", "nobody listens") for _ in times], Spool(scratch.part, len(times))
 
 
 def write_pool(folder: Path) -> Path:
@@ -210,7 +215,7 @@ def test_a_picture_that_cannot_be_fetched_again_leaves_the_accounts_as_they_were
     pool, out = write_pool(tmp_path), tmp_path / "out"
     run(pool, out, 6)
     with monkeypatch.context() as patch:
-        patch.setattr(Download, "_fetch", lambda self, urls: {})
+        patch.setitem(ENGINES, "native", _nothing)
         for _ in range(2):
             with pytest.raises(Failed, match="fetched again"):
                 run(pool, out, 4)

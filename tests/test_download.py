@@ -141,7 +141,7 @@ def test_who_forbids_it_is_in_the_row(site: Site) -> None:
     evidence = json.loads(str(rows[0]["opt_out"]))
     assert (evidence["rule"], evidence["where"]) == ("Disallow: /private/", site.link("robots.txt"))
     assert evidence["time"].startswith("20")
-    assert site.asked["robots.txt"] == 1
+    assert site.robots == 1
     assert site.asked["private/a.jpg"] == 0
     free = fetched(site, *paths, respect_robots=False)
     assert [row["failure"] for row in free] == [None, None, "not_found"]

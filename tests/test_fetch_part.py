@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from breadth.curate.fetch import inbox, isolated
@@ -21,8 +23,10 @@ from breadth.curate.fetch.inbox import Inbox
 from breadth.curate.fetch.isolated import Child
 from breadth.curate.fetch.picture import Shape, process
 from breadth.curate.fetch.spool import Spool
+from breadth.loaders.accounts import check_accounts
+from breadth.loaders.manifest import Manifest
 
-from .conftest import encode
+from .conftest import Site, encode
 
 GREY = encode(np.full((40, 60, 3), 128, np.uint8))
 
@@ -170,3 +174,28 @@ def test_the_child_answers_as_soon_as_it_is_asked() -> None:
     assert child.decode(GREY).failure is None
     child.close()
     assert isolated.START_S > 10
+
+
+def test_a_picture_that_kills_workers_is_found_out_and_the_build_finishes(
+    sick: None, site: Site, tmp_path: Path
+) -> None:
+    """After two dead workers the part decodes in a child; that one picture fails, as "crash"."""
+    for number in range(30):
+        site.files[f"{number}.jpg"] = GREY + (b"DIE" if number == 17 else b"")
+    pool, out = tmp_path / "pool.parquet", tmp_path / "out"
+    links = [site.link(f"{number}.jpg") for number in range(30)]
+    pq.write_table(pa.table({"url": links, "caption": [f"grey {n}" for n in range(30)]}), pool)
+    recipe = tmp_path / "sick.toml"
+    recipe.write_text(
+        'name = "sick"\n[[stage]]\nname = "download"\nallow_private = true\nper_domain_per_s = 0\n'
+    )
+    verb = [sys.executable, "-m", "breadth.scripts.cli", "build", str(recipe), "--workers", "1"]
+    build = [*verb, "--pool", str(pool), "--out", str(out)]
+    ended = subprocess.run(build, capture_output=True, text=True, timeout=200)
+    assert ended.returncode == 0, ended.stderr
+    check_accounts(out, Manifest.read(out))
+    tables = [pq.read_table(file) for file in (out / "ledger").iterdir()]
+    rows = {row["url"]: row for row in pa.concat_tables(tables).to_pylist()}
+    failures = {url: row["failure"] for url, row in rows.items() if not row["kept"]}
+    assert failures == {links[17]: "crash"}
+    assert site.asked["17.jpg"] == 3  # two tries, and the one that found it out

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from breadth.curate.fetch import shared_records
-from breadth.curate.fetch.limits import Limits, Start
-from breadth.curate.fetch.shared_records import BUCKETS, WAYS, Records
+from breadth.curate.fetch.limits import BUCKETS, TRAFFIC, Limits, Start
+from breadth.curate.fetch.shared_records import SIZE, WAYS, Records, key_of
 from breadth.loaders.errors import Failed
 
 HOST = "www.site.example"
@@ -69,7 +69,7 @@ def test_a_domain_has_so_many_connections_and_no_more(
     """Two instances share three slots; one that ends makes room; other domains have their own."""
     one, other = some(connections=3, per_s=0), some(connections=3, per_s=0)
     assert [goes(one), goes(other), goes(one), goes(one), goes(other)] == [True] * 3 + [False] * 2
-    assert one.try_start("other.example", "other.example").go
+    assert all(one.try_start(f"{n}.example", HOST).go for n in range(60) for _ in range(3))
     other.ended(DOMAIN, HOST, "ok")
     clock.now += 1
     assert goes(one)
@@ -121,6 +121,15 @@ def test_retry_after_silences_the_whole_domain(some: Callable[..., Limits], cloc
     assert goes(other)
 
 
+def test_a_shorter_retry_after_does_not_shorten_a_silence(some: Callable[..., Limits]) -> None:
+    """Of answers that come together the longest wait counts."""
+    limits = some()
+    assert all(goes(limits) for _ in range(3))
+    for seconds in (60.0, 5.0, None):
+        limits.ended(DOMAIN, HOST, "throttled", seconds)
+    assert limits.try_start(DOMAIN, HOST).wait_s == pytest.approx(60)
+
+
 def test_silences_without_retry_after_double(some: Callable[..., Limits], clock: Clock) -> None:
     """1, 2, 4 s and so on to the cap; those in flight together count once; a minute forgives."""
     limits = some(longest_silence_s=20.0)
@@ -159,6 +168,18 @@ def test_a_host_that_keeps_failing_is_left_alone(some: Callable[..., Limits], cl
     one.ended(DOMAIN, HOST, "ok")
     fail(other, 2, clock)
     assert goes(one)
+
+
+def test_what_was_under_way_does_not_prolong_the_wait(
+    some: Callable[..., Limits], clock: Clock
+) -> None:
+    """Requests that started before the host was given up and fail later change nothing."""
+    limits = some(breaker_failures=2)
+    assert all(goes(limits) for _ in range(4))
+    for _ in range(4):
+        limits.ended(DOMAIN, HOST, "failed")
+        clock.now += 3
+    assert limits.try_start(DOMAIN, HOST) == Start(False, 15.0 - 9.0, down=False)
 
 
 def test_only_failures_in_a_row_count(some: Callable[..., Limits], clock: Clock) -> None:
@@ -253,7 +274,7 @@ def test_a_holder_that_is_suspended_makes_nobody_hang(
     """Who cannot have a record for 5 ms is told to come again; nothing waits for ever."""
     limits = some()
     assert goes(limits)
-    suspended = Records(tmp_path / "limits" / "domains", "ddHIIHd")
+    suspended = Records(tmp_path / "limits" / "domains", TRAFFIC, BUCKETS)
     assert suspended.lock(limits._key(DOMAIN))
     began = time.monotonic()
     start = limits.try_start(DOMAIN, HOST)
@@ -282,7 +303,7 @@ def test_torn_records_are_as_if_absent(
                 file.seek(place * 8)
                 file.write(content)
             for name in names[::2]:  # random places seldom hit one
-                file.seek((limits._key(name) % BUCKETS) * WAYS * 64 + 20)
+                file.seek((limits._key(name) % BUCKETS[0]) * WAYS * SIZE + 20)
                 file.write(b"\xff" * 30)
     for name in names:
         assert limits.try_start(name, name).wait_s <= 120
@@ -387,13 +408,28 @@ def test_a_process_that_is_killed_gives_its_slots_back(tmp_path: Path) -> None:
 
 def test_a_full_bucket_gives_up_what_was_used_least_recently(tmp_path: Path) -> None:
     """Nine keys of one bucket: the one written first is gone, the others are as written."""
-    records = Records(tmp_path / "records", "d")
-    keys = [1 + BUCKETS * n for n in range(WAYS + 1)]
+    records = Records(tmp_path / "records", "d", (16,))
+    keys = [1 + 16 * n for n in range(WAYS + 1)]
     for age, key in enumerate(keys):
         records.write(records.read(key)[0], key, 100.0 + age, float(key))
     found = [records.read(key)[1] for key in keys]
     assert found[0] is None
     assert found[1:] == [(100.0 + age, float(keys[age])) for age in range(1, WAYS + 1)]
+    records.close()
+
+
+def test_a_table_grows_with_what_is_in_it(tmp_path: Path) -> None:
+    """Of 3,000 records in levels for 128, 1,024 and 8,192 all are there, as written last."""
+    records = Records(tmp_path / "records", "dd", (16, 128, 1024))
+    keys = [key_of(f"{n}") for n in range(3000)]
+    sizes = []
+    for count, key in enumerate([*keys, *keys]):
+        records.write(records.read(key)[0], key, 1.0, float(count), 2.0)
+        sizes.append((tmp_path / "records").stat().st_size)
+    assert sizes[20] <= 16 * WAYS * SIZE < sizes[300] <= (16 + 128) * WAYS * SIZE < sizes[2999]
+    assert sizes[2999] == sizes[-1] <= (16 + 128 + 1024) * WAYS * SIZE
+    for n, key in enumerate(keys):
+        assert records.read(key)[1] == (1.0, 3000.0 + n, 2.0)
     records.close()
 
 

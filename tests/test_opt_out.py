@@ -1,5 +1,6 @@
 """X-Robots-Tag: what is forbidden to us, what is not, and when a server wants to be asked again."""
 
+import time
 from email.utils import formatdate
 
 import pytest
@@ -141,6 +142,18 @@ def test_no_header_is_too_odd(value: str) -> None:
 def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
     """Both of its forms, in the three ways of writing a date; what is neither says nothing."""
     assert retry_after_s(value, 1445412480.0) == seconds
+
+
+def test_a_date_without_a_zone_is_of_greenwich(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever this machine stands."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert retry_after_s("Wed, 21 Oct 2015 07:28:10 -0000", 1445412480.0) == 10.0
+        assert retry_after_s("Wed Oct 21 07:28:10 2015", 1445412480.0) == 10.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @given(st.integers(0, 2**32), st.integers(0, 10**6))

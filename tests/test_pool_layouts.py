@@ -23,8 +23,8 @@ from breadth.loaders.errors import PoolError, RecipeError
 URLS = [f"http://h{n}.example/{n}.jpg" for n in range(6)]
 CAPTIONS = [
     'the 12" record , as new',
-    'he said " yes',
-    "'quoted'",
+    '"yes" he said',
+    '"never closed',
     "NULL",
     "1234",
     "ein Kreis über 二",

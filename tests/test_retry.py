@@ -364,6 +364,21 @@ def test_another_recipe_after_a_retry_is_its_own_build(pool: Path, tmp_path: Pat
     assert lasting(out) == lasting(tmp_path / "fresh")
 
 
+def test_a_round_asks_once_whatever_the_recipe(pool: Path, tmp_path: Path) -> None:
+    """What failed in this round is left alone by an edited recipe, as it is in the first build."""
+    away, out = break_some(), tmp_path / "out"
+    length = {"name": "caption_length", "min_characters": 1}
+    edited = [
+        recipe(stages=[length | {"min_words": words}, {"name": "test_flaky"}]) for words in (1, 2)
+    ]
+    for retry_failed in (False, True):
+        ASKED.clear()
+        build(edited[0], pool, out, scheduler="sync", retry_failed=retry_failed)
+        assert away <= set(ASKED)
+        build(edited[1], pool, out, scheduler="sync")
+        assert set(ASKED.values()) == {1}
+
+
 def test_a_training_run_on_the_old_pairs_is_told(pool: Path, tmp_path: Path) -> None:
     """The pairs are others now: one line with both digests, and the run is left alone."""
     break_some()

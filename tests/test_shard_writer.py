@@ -1,6 +1,7 @@
 """Writing shards: plain tars, equal for equal input, complete or not there."""
 
 import json
+import math
 import tarfile
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from breadth.curate.shard_writer import write_folder, write_shard
+from breadth.curate.shard_writer import _compact_json, write_folder, write_shard
 from breadth.loaders.errors import OutputError, ShardError
 from breadth.loaders.folder import open_folder
 from breadth.loaders.index import index_tar, read_index
@@ -133,6 +136,32 @@ def test_a_finished_set_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").unlink()
     write_folder(tmp_path, some_pairs(6), name="t")
     assert len(open_folder(tmp_path)) == 6
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=4),
+        st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(),
+        max_size=5,
+    )
+)
+def test_columns_are_encoded_as_pythons_json_does(columns: dict[str, object]) -> None:
+    """The JSON member has the bytes of Python's json with sorted keys, null for NaN and infinity.
+
+    Shards must not change with the library that encodes them.
+    """
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in columns.items()
+    }
+    expected = json.dumps(finite, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert _compact_json(columns) == expected.encode()
+
+
+@pytest.mark.parametrize("value", [1e-5, 9.99e-5, 1e-4, 1e16, 9999999999999998.0, 5e-324, -0.0])
+def test_numbers_with_an_exponent_are_encoded_as_pythons_json_does(value: float) -> None:
+    """Python writes 1e-05 where other encoders write 1e-5: the shard has Python's."""
+    assert _compact_json({"x": value}) == f'{{"x":{json.dumps(value)}}}'.encode()
 
 
 def test_a_column_that_only_later_pairs_have_is_kept(tmp_path: Path) -> None:

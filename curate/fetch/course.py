@@ -55,7 +55,8 @@ class Course:
     @property
     def busy(self) -> bool:
         """Whether anything is under way: else nothing will ever happen."""
-        return bool(self._flying or self._later or self._asking or self._queues.size)
+        waits = self._later or self._asking or self._queues.size or self._origins.waiting
+        return bool(self._flying or waits)
 
     def admit(self, row: int, url: str | None) -> None:
         """Begin with a URL."""
@@ -102,6 +103,7 @@ class Course:
                 elif errand.left_s <= 0:
                     self._fail(errand, "timeout")
                 else:
+                    errand.addresses = found.addresses
                     self._queues.add(errand, time.monotonic())
 
     def answered(self, errand: Errand, answer: Answer) -> None:
@@ -151,22 +153,20 @@ class Course:
         found = self._resolver.known(link.host)
         if found is not None and found.failure is not None:
             return self._fail(errand, found.failure)
-        if found is None and not self._transport.is_proxied(link):
+        if found is not None:
+            errand.addresses = found.addresses
+        elif not self._transport.is_proxied(link):
             self._asking[link.host].append(errand)
             return self._resolver.ask(link.host)
         return self._queues.add(errand, time.monotonic())
 
     def _request(self, errand: Errand) -> None:
-        found = self._resolver.known(errand.link.host)
-        if found is None and not self._transport.is_proxied(errand.link):
-            self._queues.ended(errand, "ok")  # it waited so long that its address is out of date
-            return self._enter(errand)
         robots = errand.robots_of is not None
         self._flying.add(errand)
-        return self._transport.start(
+        self._transport.start(
             errand,
             errand.link,
-            found.addresses if found is not None else (),
+            errand.addresses,
             deadline_s=errand.left_s,
             max_bytes=ROBOTS_BYTES if robots else self._options.max_bytes,
             cut=robots,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import AvifImagePlugin, Image
+from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 
 from .colour import over_white
 from .exif import UPRIGHT, orientation
@@ -35,24 +35,26 @@ class Decoded(NamedTuple):
     reduction: int = 1
     orientation: int = UPRIGHT
     profile: bytes = b""
-    flattened: bool = False  # it had transparent pixels, or more than 8 bits
+    flattened: bool = False  # the file has transparent pixels, more than 8 bits or more frames
 
 
-def decode(body: bytes, header: Header, width: int = 0, height: int = 0) -> Decoded:
-    """Decode a body; raises Refused. A JPEG may be reduced to 1/2, 1/4 or 1/8 while it is decoded.
+def decode(
+    body: bytes, header: Header, most_pixels: int, least: tuple[int, int] | None = None
+) -> Decoded:
+    """Decode a body; raises Refused, also for more than ``most_pixels``.
 
-    With ``width`` and ``height``, it is reduced as long as it stays at least so large.
+    With ``least``, a width and a height, a JPEG is reduced to 1/2, 1/4 or 1/8 while it is decoded,
+    as long as it stays at least so large.
     """
     if header.kind == "webp" and body[12:16] == b"VP8 ":
         return Decoded(_plain_webp(body), header.width, header.height)
     if header.kind != "jpeg":
-        return _with_pillow(body, header.kind)
+        return _with_pillow(body, header, most_pixels)
     turn = orientation(header.exif) if header.exif else UPRIGHT
     size = (header.width, header.height)
     if header.channels == 4:
-        return Decoded(_pillow_jpeg(body), *size, 1, turn, header.profile)
-    reduction = _reduction(header, width, height) if width else 1
-    pixels, reduction = _jpeg(body, header, reduction)
+        return Decoded(_pillow_jpeg(body, header), *size, 1, turn, header.profile)
+    pixels, reduction = _jpeg(body, header, _reduction(header, *least) if least else 1)
     return Decoded(pixels, *size, reduction, turn, header.profile)
 
 
@@ -66,7 +68,7 @@ def _jpeg(body: bytes, header: Header, reduction: int) -> tuple[np.ndarray, int]
         )
     except ValueError as error:
         if any(words in str(error) for words in _TOLERATED):
-            return _pillow_jpeg(body), 1
+            return _pillow_jpeg(body, header), 1
         raise Refused("broken_picture", str(error)[:100]) from error
     return (pixels[:, :, 0] if header.channels == 1 else pixels), reduction
 
@@ -79,8 +81,8 @@ def _reduction(header: Header, width: int, height: int) -> int:
     return 1
 
 
-def _pillow_jpeg(body: bytes) -> np.ndarray:
-    with _opened(body, "jpeg") as picture:
+def _pillow_jpeg(body: bytes, header: Header) -> np.ndarray:
+    with _opened(body, "jpeg", header.width * header.height) as picture:
         return np.asarray(picture) if picture.mode == "CMYK" else _bgr(np.asarray(picture))
 
 
@@ -96,27 +98,39 @@ def _plain_webp(body: bytes) -> np.ndarray:
     return pixels
 
 
-def _opened(body: bytes, kind: str) -> Image.Image:
+def _opened(body: bytes, kind: str, most_pixels: int) -> Image.Image:
     """Decode the first frame with one of Pillow's readers; raises Refused."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damage to what is no pixel
             picture = Image.open(io.BytesIO(body), formats=(kind.upper(),))
+            if picture.width * picture.height > most_pixels:  # a GIF's frame may outgrow its header
+                raise Refused("too_many_pixels", "more pixels than max_pixels")
             picture.load()
-    except MemoryError:
+    except (MemoryError, Refused):
         raise
+    except UnidentifiedImageError as error:  # its message names an address in memory
+        raise Refused("broken_picture", "its header is not in order") from error
     except Exception as error:  # its readers raise many kinds for damaged files
         raise Refused("broken_picture", str(error)[:100]) from error
     return picture
 
 
-def _with_pillow(body: bytes, kind: str) -> Decoded:
-    with _opened(body, kind) as picture:
-        profile = picture.info.get("icc_profile") or b""
-        turn = picture.getexif().get(0x0112, UPRIGHT)
+def _with_pillow(body: bytes, header: Header, most_pixels: int) -> Decoded:
+    with _opened(body, header.kind, most_pixels) as picture:
+        turn = _turn(picture) if header.kind != "webp" else orientation(header.exif)
+        frames = getattr(picture, "n_frames", 1) if header.kind in ("png", "webp") else 1
         pixels, flattened = _pixels(picture)
-        turn = turn if turn in range(1, 9) else UPRIGHT
-        return Decoded(pixels, *picture.size, 1, turn, profile, flattened)
+        profile = picture.info.get("icc_profile") or b""
+        return Decoded(pixels, *picture.size, 1, turn, profile, flattened or frames > 1)
+
+
+def _turn(picture: Image.Image) -> int:
+    try:
+        turn = int(picture.getexif().get(0x0112, UPRIGHT))
+    except Exception:  # a damaged Exif block says nothing
+        return UPRIGHT
+    return turn if turn in range(1, 9) else UPRIGHT
 
 
 def _pixels(picture: Image.Image) -> tuple[np.ndarray, bool]:

@@ -45,8 +45,8 @@ class Errand:
     """A URL on its way: each hop of a redirect has its own link, each attempt begins anew."""
 
     __slots__ = (
+        "addresses",
         "attempts",
-        "begun",
         "crawl_delay_s",
         "domain",
         "first",
@@ -66,8 +66,9 @@ class Errand:
         self.robots_of = robots_of  # the origin whose robots.txt this is about
         self.attempts, self.hops = 1, 0
         self.left_s = deadline_s  # of this attempt, not counting what it waits for politeness
-        self.begun = self.queued = self.crawl_delay_s = 0.0
+        self.queued = self.crawl_delay_s = 0.0
         self.domain = ""
+        self.addresses: tuple[str, ...] = ()  # of the link's host, as they were checked
         self.seconds = [0.0] * len(PHASES)
 
     def again(self, deadline_s: float) -> None:
@@ -78,8 +79,8 @@ class Errand:
     def back_off_s(self, asked_s: float | None) -> float:
         """Return how long to wait before the next attempt.
 
-        The wait doubles with each attempt; a quarter more at most, drawn from the URL, keeps errands
-        apart. ``asked_s`` is what the server asked for.
+        The wait doubles with each attempt, and up to a quarter more, drawn from the URL, keeps
+        errands apart. ``asked_s`` is what the server asked for.
         """
         text = f"{self.attempts} {self.first.href}".encode()
         draw = int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big") / 2**32

@@ -14,20 +14,30 @@ MOST_BYTES = 2**20
 def orientation(block: bytes) -> int:
     """Return the orientation (1 to 8, as Exif numbers them) in a TIFF block; 1 where it has none.
 
-    Source: Exif 2.32, tag 0x0112. Cost: about 3 microseconds.
+    Cost: about 3 microseconds.
+    """
+    value = tiff_tag(block, 0x0112)
+    return value if value in range(1, 9) else UPRIGHT
+
+
+def tiff_tag(block: bytes, wanted: int) -> int:
+    """Return a whole number of a TIFF block's first directory; 0 where there is none.
+
+    Source: TIFF 6.0, section 2.
     """
     order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(block[:4])
     if order is None:
-        return UPRIGHT
+        return 0
     try:
         at = unpack_from(f"{order}I", block, 4)[0]
         for entry in range(unpack_from(f"{order}H", block, at)[0]):
-            tag, kind, _, value = unpack_from(f"{order}HHIH", block, at + 2 + 12 * entry)
-            if tag == 0x0112:
-                return value if kind == 3 and 1 <= value <= 8 else UPRIGHT
+            tag, kind = unpack_from(f"{order}HH", block, at + 2 + 12 * entry)
+            if tag == wanted and kind in (3, 4):
+                code = "H" if kind == 3 else "I"
+                return int(unpack_from(f"{order}{code}", block, at + 10 + 12 * entry)[0])
     except StructError:  # the block is cut short, as damaged ones are
         pass
-    return UPRIGHT
+    return 0
 
 
 def exif_json(body: bytes) -> str | None:

@@ -11,6 +11,8 @@ from .breaker import Health, after_answer, after_failure, left_alone_s
 from .connection_slots import ConnectionSlots
 from .shared_records import Records, key_of
 
+BUCKETS = (1 << 14,)  # 131,072 domains and as many hosts are remembered, in 8 MiB each
+TRAFFIC, HEALTH = "ddHIIHd", "IIdd"
 BURST_S = 0.2  # what was not used of the rate in this time may be made up for
 POLL_S = 0.05  # how soon to ask again for a slot that others hold
 FRESH_S = 0.15  # how long one who was refused counts as waiting
@@ -70,8 +72,8 @@ class Limits:
         self._cool_down_s = cool_down_s
         self._longest_silence_s = longest_silence_s
         self._clock = clock
-        self._domains = Records(folder / "limits" / "domains", "ddHIIHd")
-        self._hosts = Records(folder / "limits" / "hosts", "IIdd")
+        self._domains = Records(folder / "limits" / "domains", TRAFFIC, BUCKETS)
+        self._hosts = Records(folder / "limits" / "hosts", HEALTH, BUCKETS)
         self._slots = ConnectionSlots(folder / "limits", connections)
         self._me = int.from_bytes(os.urandom(4), "little") or 1
         self._keys: dict[str, int] = {}

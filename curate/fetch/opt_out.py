@@ -29,10 +29,9 @@ def _forbids(value: str, token: str, directives: Sequence[str]) -> bool:
     ours = True
     for piece in _PIECE.split(value.lower()):
         words = piece.replace(":", " ").split()
-        head, colon, rest = piece.partition(":")
+        head, colon, _ = piece.partition(":")
         if colon and _is_agent(head.strip(), forbidding):
             ours = head.strip() in ("", "*") or head.partition("/")[0].strip() == token
-            words = rest.split()
         if ours and not forbidding.isdisjoint(words):
             return True
     return False

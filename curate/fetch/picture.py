@@ -7,16 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .colour import to_srgb
+from .colour import is_srgb, to_srgb
 from .decode import Decoded, decode
 from .encode import KINDS, encoded
 from .exif import UPRIGHT, exif_json, orientation
 from .refused import Refused
 from .resize import INTERPOLATIONS, Plan, framed, plan, scaled, shrunk, upright
-from .sniff import Header, sniff
+from .sniff import Header, ends_properly, sniff
 from .svg import render_svg
 
-RISKY_PIXELS = 24_000_000
+RISKY_PIXELS = 8_000_000
+RISKY_JPEG_PIXELS = 24_000_000  # it is decoded straight to the few pixels that are needed
 RISKY_SCANS = 40
 
 
@@ -85,21 +86,16 @@ def risky(body: bytes) -> bool:
         header = sniff(body)
     except Refused:
         return False
-    large = header.width * header.height > RISKY_PIXELS
+    most = RISKY_JPEG_PIXELS if header.kind == "jpeg" else RISKY_PIXELS
+    large = header.width * header.height > most
     return header.kind in ("svg", "tiff") or large or header.scans > RISKY_SCANS
 
 
 def _made(source: bytes, header: Header, shape: Shape, start: float, body: bytes) -> Picture:
-    if header.width:
-        _judge(header.width, header.height, shape)
-    wanted = _plan(header.width, header.height, shape) if header.width else None
-    found = _decoded(source, header, shape, wanted)
-    if (found.width, found.height) != (header.width, header.height):
-        _judge(found.width, found.height, shape)
-        wanted = _plan(found.width, found.height, shape)
+    found, wanted = _decoded(source, header, shape)
     decoded = perf_counter()
     width, height = _turned(found.width, found.height, found.orientation)
-    exif = (exif_json(body) if header.exif else "{}") if shape.extract_exif else None
+    exif = _exif(body, header, shape)
     if wanted is None and source is body and _may_stay(header, found, shape):
         return Picture(body, width, height, width, height, exif, decode_s=decoded - start)
     pixels = _resized(found, shape, wanted)
@@ -110,15 +106,20 @@ def _made(source: bytes, header: Header, shape: Shape, start: float, body: bytes
     return Picture(image, made[1], made[0], width, height, exif, None, None, *spent)
 
 
-def _plan(width: int, height: int, shape: Shape) -> Plan | None:
-    only = shape.resize_only_if_bigger
-    return plan(width, height, shape.image_size, shape.resize_mode, only)
+def _decoded(body: bytes, header: Header, shape: Shape) -> tuple[Decoded, Plan | None]:
+    """Decode what is of a wanted size, by its header and again by its pixels."""
+    wanted = _judged(header.width, header.height, shape)
+    least = wanted and (wanted.width, wanted.height) if shape.resize_quality == "fast" else None
+    found = decode(body, header, shape.max_pixels, least)
+    if (found.width, found.height) != (header.width, header.height):
+        wanted = _judged(found.width, found.height, shape)
+    return found, wanted
 
 
-def _decoded(body: bytes, header: Header, shape: Shape, wanted: Plan | None) -> Decoded:
-    if shape.resize_quality == "fast" and wanted is not None:
-        return decode(body, header, wanted.width, wanted.height)
-    return decode(body, header)
+def _exif(body: bytes, header: Header, shape: Shape) -> str | None:
+    if not shape.extract_exif:
+        return None
+    return exif_json(body) if header.exif else "{}"
 
 
 def _resized(found: Decoded, shape: Shape, wanted: Plan | None) -> np.ndarray:
@@ -144,13 +145,12 @@ def _may_stay(header: Header, found: Decoded, shape: Shape) -> bool:
         and header.kind == KINDS[shape.encode_format]
         and found.orientation == UPRIGHT
         and not found.flattened
-        and not found.profile
-        and header.channels != 4
+        and is_srgb(found.pixels, found.profile)
     )
 
 
-def _judge(width: int, height: int, shape: Shape) -> None:
-    """Refuse a size that is not wanted; in img2dataset's words, but for the first."""
+def _judged(width: int, height: int, shape: Shape) -> Plan | None:
+    """Plan the size; raises Refused where the picture's is not wanted, in img2dataset's words."""
     if width * height > shape.max_pixels:
         raise Refused("too_many_pixels", "more pixels than max_pixels")
     if min(width, height) < shape.min_image_size:
@@ -159,6 +159,11 @@ def _judge(width: int, height: int, shape: Shape) -> None:
         raise Refused("area", "image area too large")
     if max(width, height) / min(width, height) > shape.max_aspect_ratio:
         raise Refused("aspect_ratio", "aspect ratio too large")
+    only = shape.resize_only_if_bigger
+    wanted = plan(width, height, shape.image_size, shape.resize_mode, only)
+    if wanted is not None and wanted.width * wanted.height > shape.max_pixels:
+        raise Refused("too_many_pixels", "enlarged, more pixels than max_pixels")
+    return wanted
 
 
 def _turned(width: int, height: int, turn: int) -> tuple[int, int]:
@@ -169,10 +174,8 @@ def _untouched(body: bytes, header: Header, shape: Shape) -> Picture:
     """Keep the bytes as they came, where shards can hold them and they are whole."""
     if header.kind not in KINDS.values():
         raise Refused("unsupported", f"{header.kind} cannot be kept as it is")
-    if header.kind == "jpeg" and b"\xff\xd9" not in body[-1024:]:
-        raise Refused("broken_picture", "it has no end")
-    _judge(header.width, header.height, shape)
-    turn = orientation(header.exif) if header.exif else UPRIGHT
-    original = _turned(header.width, header.height, turn)
-    exif = (exif_json(body) if header.exif else "{}") if shape.extract_exif else None
-    return Picture(body, header.width, header.height, *original, exif)
+    if not ends_properly(body, header.kind):
+        raise Refused("broken_picture", "it does not end as a picture does")
+    _judged(header.width, header.height, shape)
+    original = _turned(header.width, header.height, orientation(header.exif))
+    return Picture(body, header.width, header.height, *original, _exif(body, header, shape))

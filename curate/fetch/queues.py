@@ -120,7 +120,7 @@ class Queues:
         return None
 
     def _remove_first(self, domain: _Domain) -> None:
-        """Take the first errand of the first host; the next turn is the next domain's and host's."""
+        """Take the first errand of the first host; the next turn is another domain's and host's."""
         queue = domain.hosts[0]
         errand = queue.popleft()
         if queue:

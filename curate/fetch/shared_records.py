@@ -12,7 +12,7 @@ from breadth.loaders.errors import Failed
 
 SIZE = 64  # bytes a record, so that none straddles a page
 WAYS = 8  # records a bucket; a name belongs to one bucket
-BUCKETS = 1 << 15  # 16 MiB if every page is touched; the file is sparse
+_BUCKET = WAYS * SIZE  # bytes
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux; OFD locks want pid 0
 _KEYS = struct.Struct("<" + f"Q{SIZE - 8}x" * WAYS)
 _USED = struct.Struct("<" + f"8xd{SIZE - 16}x" * WAYS)
@@ -57,35 +57,51 @@ def unlock_byte(file: int, offset: int) -> None:
     fcntl.fcntl(file, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, 0, offset, 1, 0))
 
 
+def lock_soon(file: int, offset: int, patience: int = 1) -> bool:
+    """Lock one byte that is never held for long; False after 5 ms times ``patience``."""
+    for pause_s in _PAUSES_S * patience:
+        if lock_byte(file, offset):
+            return True
+        time.sleep(pause_s)
+    return False
+
+
 class Records:
     """Records of the same ``fields`` (struct's letters) under 64-bit keys.
 
-    A full bucket gives the place of its least recently written record to a new key. A record
-    whose checksum is wrong, torn by a crash of the machine, counts as absent. It is read and
-    written by pread and pwrite, not mapped: a full disk is then an error and no SIGBUS, and
-    over NFS neighbours on one page do not overwrite each other. Cost: 1.5 us a read, 1.2 a
-    write, 1.5 for lock and unlock. One instance a thread.
+    The file has levels of ``buckets``, each a multiple of the one before: what finds its
+    bucket full lies in the next level, and in the last one takes the place of the record that
+    was written least recently. So a small table stays small. A record whose checksum is
+    wrong, torn by a crash of the machine, counts as absent. It is read and written by pread and
+    pwrite, not mapped: a full disk is then an error and no SIGBUS, and over NFS neighbours on
+    one page do not overwrite each other. Cost: 1.5 us a read and level, 1.2 a write, 1.5 for
+    lock and unlock. One instance a thread.
     """
 
-    def __init__(self, file: Path, fields: str) -> None:
+    def __init__(self, file: Path, fields: str, buckets: tuple[int, ...]) -> None:
         self._record = struct.Struct("<Qd" + fields)
         assert self._record.size <= SIZE - _SUM.size
         self._padding = bytes(SIZE - _SUM.size - self._record.size)
+        self._buckets = buckets
         self._file = open_shared(file)
-        os.ftruncate(self._file, BUCKETS * WAYS * SIZE)
 
     def read(self, key: int) -> tuple[int, tuple | None]:
         """Return the place of a key, and its (time written, *fields), or None if it has none."""
-        start = (key % BUCKETS) * WAYS * SIZE
-        bucket = os.pread(self._file, WAYS * SIZE, start)
-        keys = _KEYS.unpack(bucket)
-        if key not in keys:
-            way = keys.index(0) if 0 in keys else _oldest(bucket)
-            return start + way * SIZE, None
-        way = keys.index(key) * SIZE
-        end = way + SIZE - _SUM.size
-        whole = crc32(bucket[way:end]) == _SUM.unpack_from(bucket, end)[0]
-        return start + way, self._record.unpack_from(bucket, way)[1:] if whole else None
+        start = 0
+        for buckets in self._buckets:
+            place = start + (key % buckets) * _BUCKET
+            bucket = os.pread(self._file, _BUCKET, place).ljust(_BUCKET, b"\0")
+            keys = _KEYS.unpack(bucket)
+            if key in keys:
+                way = keys.index(key) * SIZE
+                end = way + SIZE - _SUM.size
+                whole = crc32(bucket[way:end]) == _SUM.unpack_from(bucket, end)[0]
+                return place + way, self._record.unpack_from(bucket, way)[1:] if whole else None
+            if 0 in keys:
+                return place + keys.index(0) * SIZE, None
+            start += buckets * _BUCKET
+        used = _USED.unpack(bucket)
+        return place + used.index(min(used)) * SIZE, None
 
     def write(self, place: int, key: int, now: float, *fields: float) -> None:
         """Write a record to the place that ``read`` named, under the key's lock."""
@@ -93,22 +109,13 @@ class Records:
         os.pwrite(self._file, data + _SUM.pack(crc32(data)), place)
 
     def lock(self, key: int, patience: int = 1) -> bool:
-        """Lock the bucket of a key; False if its holder seems suspended, after 5 ms x patience."""
-        for pause_s in _PAUSES_S * patience:
-            if lock_byte(self._file, key % BUCKETS):
-                return True
-            time.sleep(pause_s)
-        return False
+        """Lock the buckets of a key; False if their holder seems suspended, see lock_soon."""
+        return lock_soon(self._file, key % self._buckets[0], patience)
 
     def unlock(self, key: int) -> None:
-        """Unlock the bucket of a key."""
-        unlock_byte(self._file, key % BUCKETS)
+        """Unlock the buckets of a key."""
+        unlock_byte(self._file, key % self._buckets[0])
 
     def close(self) -> None:
         """Close the file, which releases its locks."""
         os.close(self._file)
-
-
-def _oldest(bucket: bytes) -> int:
-    used = _USED.unpack(bucket)
-    return used.index(min(used))

@@ -6,6 +6,7 @@ from struct import error as StructError
 from struct import unpack_from
 from typing import NamedTuple
 
+from .exif import tiff_tag
 from .refused import Refused
 
 MOST_SCANS = 500
@@ -29,8 +30,8 @@ _UNREAD = (
 class Header(NamedTuple):
     """What the first bytes promise: format and size in pixels as stored, not yet upright.
 
-    ``width`` and ``height`` are 0 where the format has no pixels (SVG) or only its decoder
-    knows (TIFF). ``exif`` (a TIFF block), ``profile`` (ICC) and ``channels`` are a JPEG's only.
+    They are 0 for SVG, which has no pixels. ``exif`` is a TIFF block; of it and the rest, formats
+    other than JPEG and WebP leave to their decoder what they have.
     """
 
     kind: str
@@ -53,9 +54,16 @@ def sniff(body: bytes) -> Header:
         header = read(body)
     except (StructError, IndexError) as error:
         raise Refused("broken_picture", "it ends inside its header") from error
-    if header.kind not in ("svg", "tiff") and not (header.width > 0 and header.height > 0):
+    if header.kind != "svg" and not (header.width > 0 and header.height > 0):
         raise Refused("broken_picture", "its header promises no pixels")
     return header
+
+
+def ends_properly(body: bytes, kind: str) -> bool:
+    """Say whether a JPEG, PNG or WebP ends with its end mark, give or take a kilobyte."""
+    if kind == "webp":
+        return len(body) >= unpack_from("<I", body, 4)[0] + 8
+    return (b"\xff\xd9" if kind == "jpeg" else b"IEND") in body[-1024:]
 
 
 def _reader(body: bytes) -> Callable[[bytes], Header] | None:
@@ -68,7 +76,7 @@ def _reader(body: bytes) -> Callable[[bytes], Header] | None:
     if body[4:8] == b"ftyp" and _has_brand(body, b"avif", b"avis"):
         return _avif
     if body[:4] in (b"II*\x00", b"MM\x00*"):
-        return lambda body: Header("tiff", 0, 0)
+        return _tiff
     if body[:2] == b"BM" and body[6:10] == bytes(4):
         return _bmp
     return (lambda body: Header("svg", 0, 0)) if is_svg(body) else None
@@ -104,13 +112,15 @@ def _jpeg(body: bytes) -> Header:
 
 def _framed(body: bytes, marker: int, frame: bytes, exif: bytes, profile: bytes) -> Header:
     bits, height, width, channels = unpack_from(">BHHB", frame)
+    if marker in (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF):
+        raise Refused("unsupported", "a hierarchical JPEG")
     if bits != 8:
         raise Refused("unsupported", f"a JPEG of {bits} bits a channel")
     if channels not in (1, 3, 4):
         raise Refused("unsupported", f"a JPEG of {channels} channels")
     if not (height and width):  # height 0 is legal, to be told after the first scan: nobody does
         raise Refused("broken_picture", "its header promises no pixels")
-    scans = body.count(b"\xff\xda") if marker in (0xC2, 0xC6, 0xCA, 0xCE) else 1
+    scans = body.count(b"\xff\xda") if marker in (0xC2, 0xCA) else 1
     if scans > MOST_SCANS:
         raise Refused("unsupported", f"a JPEG of more than {MOST_SCANS} scans")
     return Header("jpeg", width, height, channels, exif, profile, scans)
@@ -124,6 +134,10 @@ def _png(body: bytes) -> Header:
 
 def _gif(body: bytes) -> Header:
     return Header("gif", *unpack_from("<HH", body, 6))
+
+
+def _tiff(body: bytes) -> Header:
+    return Header("tiff", tiff_tag(body, 0x0100), tiff_tag(body, 0x0101), exif=body)
 
 
 def _bmp(body: bytes) -> Header:
@@ -146,7 +160,18 @@ def _webp(body: bytes) -> Header:
         raise Refused("broken_picture", "its header is not in order")
     if len(body) < 30:
         raise Refused("broken_picture", "it ends inside its header")
-    return Header("webp", width, height)
+    exif = _riff_chunk(body, b"EXIF") if chunk == b"VP8X" else b""
+    return Header("webp", width, height, exif=exif.removeprefix(b"Exif\x00\x00"))
+
+
+def _riff_chunk(body: bytes, name: bytes) -> bytes:
+    at = 12
+    while at + 8 <= len(body):
+        length = unpack_from("<I", body, at + 4)[0]
+        if body[at : at + 4] == name:
+            return body[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+    return b""
 
 
 def _avif(body: bytes) -> Header:

@@ -1,110 +1,36 @@
 """Make many HTTP requests at once with libcurl, each to addresses that were checked before."""
 
-import socket
 import time
 from collections.abc import Sequence
 from typing import Any
-from urllib.request import getproxies_environment, proxy_bypass_environment
 
 import pycurl
 
 from .answers import Answer
 from .polling import Poll
+from .proxies import environment_proxies, proxy_for
+from .transfer import Load, Transfer
 from .trust import certificates
 from .urls import Link
 
 CONNECT_S = 7.5
 """Of the deadline, what TCP and TLS may take together: a host that is away shows early."""
-OTHER_ANSWER_BYTES = 65_536
-"""What is read of an answer other than 200, so that its connection can be used again."""
-_FAILURES = {
-    pycurl.E_COULDNT_RESOLVE_HOST: "dns",
-    pycurl.E_ABORTED_BY_CALLBACK: "dns",  # libcurl is not allowed to look up by itself
-    pycurl.E_COULDNT_CONNECT: "connect",
-    pycurl.E_COULDNT_RESOLVE_PROXY: "connect",
-    pycurl.E_OPERATION_TIMEDOUT: "timeout",
-    pycurl.E_PARTIAL_FILE: "broken_off",
-    pycurl.E_GOT_NOTHING: "broken_off",
-    pycurl.E_RECV_ERROR: "broken_off",
-    pycurl.E_SEND_ERROR: "broken_off",
-    pycurl.E_HTTP2: "broken_off",
-    92: "broken_off",  # CURLE_HTTP2_STREAM, which pycurl does not name
-    pycurl.E_FILESIZE_EXCEEDED: "too_large",
-    pycurl.E_WRITE_ERROR: "too_large",  # by _Slot.write, which refuses no other way
-    pycurl.E_URL_MALFORMAT: "bad_url",
-    pycurl.E_SSL_CONNECT_ERROR: "tls",
-    pycurl.E_PEER_FAILED_VERIFICATION: "tls",
-    pycurl.E_SSL_CERTPROBLEM: "tls",
-    pycurl.E_SSL_CIPHER: "tls",
-    pycurl.E_SSL_ISSUER_ERROR: "tls",
-    pycurl.E_SSL_INVALIDCERTSTATUS: "tls",
-    pycurl.E_SSL_CACERT_BADFILE: "tls",
-}
-"""Names of FAILURES by libcurl's error; any other is "protocol"."""
-
-
-class _Slot:
-    """One reusable libcurl handle and what it is receiving."""
-
-    __slots__ = ("allowed", "cap", "chunks", "curl", "cut", "ends", "lines", "raw", "size", "token")
-
-    def __init__(self, user_agent: str) -> None:
-        self.curl = curl = pycurl.Curl()
-        self.chunks: list[bytes] = []
-        self.lines: list[bytes] = []
-        self.size = self.cap = 0
-        self.allowed: frozenset[str] | None = None
-        self.cut = self.raw = False
-        self.ends = 0.0
-        self.token: Any = None
-        curl.slot = self
-        for option, value in (
-            (pycurl.NOSIGNAL, 1),  # signals are the main thread's
-            (pycurl.FOLLOWLOCATION, 0),
-            (pycurl.NETRC, 0),
-            (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
-            (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS),
-            (pycurl.PIPEWAIT, 1),  # one TLS handshake where the host speaks HTTP/2
-            (pycurl.USERAGENT, user_agent),
-            (pycurl.ACCEPT_ENCODING, "identity"),  # unasked compression is undone all the same
-            (pycurl.BUFFERSIZE, 131_072),
-            (pycurl.NOPROXY, ""),
-            (pycurl.HEADERFUNCTION, self.lines.append),  # libcurl holds headers to 300 KB
-            (pycurl.WRITEFUNCTION, self.write),
-            (pycurl.OPENSOCKETFUNCTION, self.open_socket),
-        ):
-            curl.setopt(option, value)
-
-    def write(self, chunk: bytes) -> int | None:
-        """Keep a piece of the body; -1 ends the transfer."""
-        if not self.chunks and not self.cut and not _is_200(self.lines):
-            self.cap = min(self.cap, OTHER_ANSWER_BYTES)
-        self.chunks.append(chunk)
-        self.size += len(chunk)
-        return -1 if self.size > self.cap else None
-
-    def open_socket(self, _purpose: int, address: Any) -> Any:
-        """Open a socket to an address that was checked, and to no other."""
-        if self.allowed is not None and address.addr[0] not in self.allowed:
-            return pycurl.SOCKET_BAD
-        try:
-            return socket.socket(address.family, address.socktype, address.protocol)
-        except OSError:  # no IPv6 on this machine: the next address
-            return pycurl.SOCKET_BAD
-
-
-def _is_200(lines: Sequence[bytes]) -> bool:
-    last = next((line for line in reversed(lines) if line.startswith(b"HTTP/")), b"")
-    return last[8:].split(b" ", 2)[1:2] == [b"200"]
+CROWDED_BYTES = 32 * 2**20
+"""Bodies in flight, all together: over this nothing new starts."""
 
 
 class Transport:
-    """A set of transfers under way; everything but wake() belongs to one thread."""
+    """A set of transfers under way; everything but wake() belongs to one thread.
+
+    No cookies, no .netrc, no redirects, no protocol but http and https; a proxy only where
+    ``use_proxy`` and the environment says so.
+    """
 
     def __init__(self, user_agent: str, *, connections: int, use_proxy: bool = False) -> None:
-        self._slots = [_Slot(user_agent) for _ in range(connections)]
-        self._free = list(self._slots)
-        self._proxies = getproxies_environment() if use_proxy else {}
+        self._load = Load()
+        self._transfers = [Transfer(user_agent, self._load) for _ in range(connections)]
+        self._free = list(self._transfers)
+        self._proxies = environment_proxies() if use_proxy else {}
         self._due: float | None = None  # when libcurl wants to be called without an event
         self._error: BaseException | None = None
         self._poll = Poll()
@@ -116,12 +42,12 @@ class Transport:
 
     @property
     def full(self) -> bool:
-        """Whether no further transfer can start."""
-        return not self._free
+        """Whether no further transfer should start now."""
+        return not self._free or self._load.size > CROWDED_BYTES
 
     def is_proxied(self, link: Link) -> bool:
         """Whether a link is fetched by a proxy, which then looks up its host."""
-        return link.scheme in self._proxies and not proxy_bypass_environment(link.host)
+        return bool(proxy_for(link, self._proxies))
 
     def start(
         self,
@@ -136,35 +62,28 @@ class Transport:
         """Request a link from one of ``addresses`` and no other; poll() will return ``token``.
 
         All of it, connecting included, must be done in ``deadline_s``. A body over ``max_bytes``,
-        as sent or decompressed, fails, or is cut there.
+        as sent or decompressed, is a failure, or is cut there. Raises Failed where there are no
+        certificates to check a server's by.
         """
-        slot = self._free.pop()
-        slot.token, slot.cap, slot.cut, slot.raw = token, max_bytes, cut, False
-        slot.ends = time.monotonic() + deadline_s
-        curl, proxied = slot.curl, self.is_proxied(link)
-        slot.allowed = None if proxied else frozenset(addresses)
+        transfer = self._free[-1]
+        if link.scheme == "https" and not transfer.trusts:
+            transfer.curl.setopt(pycurl.CAINFO, certificates())
+            transfer.trusts = True
+        self._free.pop()
+        curl, proxy = transfer.curl, proxy_for(link, self._proxies)
+        transfer.token, transfer.addresses = token, None if proxy else addresses
+        transfer.cap, transfer.cut, transfer.raw = max_bytes, cut, False
+        transfer.ends = time.monotonic() + deadline_s
         curl.setopt(pycurl.URL, link.href)
         curl.setopt(pycurl.MAXFILESIZE_LARGE, 32 * max_bytes if cut else max_bytes)
-        curl.setopt(pycurl.PROXY, self._proxies[link.scheme] if proxied else "")
-        if proxied:
+        curl.setopt(pycurl.PROXY, proxy)
+        if proxy:
             curl.unsetopt(pycurl.RESOLVE)
             curl.unsetopt(pycurl.RESOLVER_START_FUNCTION)
         else:
             curl.setopt(pycurl.RESOLVE, [_pinned(link, addresses)])
             curl.setopt(pycurl.RESOLVER_START_FUNCTION, _refuse)
-        if link.scheme == "https":
-            curl.setopt(pycurl.CAINFO, certificates())
-        self._begin(slot)
-
-    def _begin(self, slot: _Slot) -> None:
-        slot.chunks.clear()
-        slot.lines.clear()
-        slot.size = 0
-        left_ms = max(1, int((slot.ends - time.monotonic()) * 1000))
-        slot.curl.setopt(pycurl.TIMEOUT_MS, left_ms)
-        slot.curl.setopt(pycurl.CONNECTTIMEOUT_MS, min(left_ms, int(CONNECT_S * 1000)))
-        slot.curl.setopt(pycurl.HTTP_CONTENT_DECODING, 0 if slot.raw else 1)
-        self._multi.add_handle(slot.curl)
+        self._begin(transfer)
 
     def poll(self, timeout_s: float) -> list[tuple[Any, Answer]]:
         """Move every transfer on, wait for at most ``timeout_s``, and return those that ended."""
@@ -181,17 +100,24 @@ class Transport:
 
     def close(self) -> None:
         """Break every transfer off and close every connection."""
-        for slot in self._slots:
-            if slot.token is not None:
-                self._multi.remove_handle(slot.curl)
-            slot.curl.close()
+        for transfer in self._transfers:
+            if transfer.token is not None:
+                self._multi.remove_handle(transfer.curl)
+            transfer.curl.close()
         self._multi.close()
         self._poll.close()
-        self._slots.clear()
+        self._transfers.clear()
+        self._free.clear()
+
+    def _begin(self, transfer: Transfer) -> None:
+        left_ms = max(1, int((transfer.ends - time.monotonic()) * 1000))
+        transfer.curl.setopt(pycurl.TIMEOUT_MS, left_ms)
+        transfer.curl.setopt(pycurl.CONNECTTIMEOUT_MS, min(left_ms, int(CONNECT_S * 1000)))
+        transfer.curl.setopt(pycurl.HTTP_CONTENT_DECODING, 0 if transfer.raw else 1)
+        self._multi.add_handle(transfer.curl)
 
     def _ended(self) -> list[tuple[Any, Answer]]:
-        ended = []
-        more = 1
+        more, ended = 1, []
         while more:
             more, good, bad = self._multi.info_read()
             ended += [(curl, 0, "") for curl in good]
@@ -199,21 +125,33 @@ class Transport:
         answers = []
         for curl, code, text in ended:
             self._multi.remove_handle(curl)
-            slot = curl.slot
-            if code == pycurl.E_BAD_CONTENT_ENCODING and not slot.raw and slot.ends > 0:
-                slot.raw = True  # "utf-8", "aws-chunked": the body is what it says it is not
-                self._begin(slot)
-                continue
-            answers.append((slot.token, _answer(slot, code, text)))
-            slot.token = None
-            self._free.append(slot)
+            transfer = curl.transfer
+            self._load.take_off(transfer)
+            again = code == pycurl.E_BAD_CONTENT_ENCODING and not transfer.raw
+            if not again:
+                answers.append((transfer.token, transfer.answer(code, text)))
+                transfer.token = None
+                self._free.append(transfer)
+            transfer.clear()
+            if again:  # "utf-8", "aws-chunked": most such bodies are not encoded at all
+                transfer.raw = True
+                self._begin(transfer)
+        if ended and self._load.paused:
+            self._resume()
         return answers
+
+    def _resume(self) -> None:
+        """Let paused transfers go on; each pauses again as long as there is too much."""
+        paused, self._load.paused = self._load.paused, []
+        for transfer in paused:
+            if transfer.token is not None:
+                transfer.curl.pause(pycurl.PAUSE_CONT)
 
     def _watch(self, event: int, descriptor: int, _multi: Any, _data: Any) -> None:
         """Do as libcurl says about which sockets to wait for."""
         try:
             self._poll.watch(descriptor, event)
-        except BaseException as error:  # libcurl would swallow it
+        except BaseException as error:  # libcurl would swallow it; poll() raises it
             self._error = error
 
     def _set_timer(self, milliseconds: int) -> None:
@@ -228,32 +166,3 @@ def _pinned(link: Link, addresses: Sequence[str]) -> str:
 def _refuse(*_: Any) -> int:
     """Keep libcurl from looking a host up by itself: it fails, and nothing leaves the machine."""
     return 1
-
-
-def _answer(slot: _Slot, code: int, text: str) -> Answer:
-    info = slot.curl.getinfo
-    connected = info(pycurl.PRETRANSFER_TIME)
-    first, total = info(pycurl.STARTTRANSFER_TIME), info(pycurl.TOTAL_TIME)
-    opened = max(info(pycurl.CONNECT_TIME), info(pycurl.APPCONNECT_TIME))
-    over = slot.cut and slot.size > slot.cap
-    failure = None if code == 0 or over else _failure(code, text, connected > 0)
-    if failure == "tls" and info(pycurl.OS_ERRNO):
-        failure = "broken_off"  # the network's doing, not the certificate's
-    body = b"".join(slot.chunks)
-    return Answer(
-        status=info(pycurl.RESPONSE_CODE),
-        lines=tuple(slot.lines),
-        body=body[: slot.cap] if over else body,
-        failure=failure,
-        connect_s=opened if opened else (0.0 if connected else total),
-        first_byte_s=max(0.0, (first or total) - connected) if connected else 0.0,
-        body_s=total - first if first else 0.0,
-    )
-
-
-def _failure(code: int, text: str, connected: bool) -> str:
-    if code == pycurl.E_OPERATION_TIMEDOUT and not connected:
-        return "connect"
-    if code == pycurl.E_RECV_ERROR and ("chunk" in text or "headers" in text):
-        return "protocol"
-    return _FAILURES.get(code, "protocol")

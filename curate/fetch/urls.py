@@ -56,7 +56,7 @@ def _link(href: str) -> Link | None:
     scheme, _, rest = href.partition("://")
     if scheme not in ("http", "https") or len(href) > MOST_CHARACTERS:
         return None
-    credentials, at, authority = rest.partition("/")[0].rpartition("@")
+    _, at, authority = rest.partition("/")[0].rpartition("@")
     host, colon, port = authority.rpartition(":")
     if not colon or port.endswith("]"):  # the last colon is one of an IPv6 address
         host, port = authority, ""
