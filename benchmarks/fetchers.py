@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 from .process_tree import Usage, run
 
 WORKERS = 2
-_PARTS = 8  # what Breadth cuts some thousand links into by itself
-_SHARDS = 4  # img2dataset replaces a process after five, at the price of another start
+PARTS = 8  # what Breadth cuts some thousand links into by itself
 _BIN = Path(sys.executable).parent
 _SAME = {"image_size": 256, "resize_mode": "border", "resize_only_if_bigger": False, "retries": 0}
 
@@ -27,6 +26,7 @@ class Work:
     timeout_s: int = 10
     keep_bytes: bool = False  # pictures are stored as they came
     certificate: Path | None = None
+    shards: int = 4  # of img2dataset's, which replaces a process after five and so starts again
 
     @property
     def environment(self) -> dict[str, str]:
@@ -55,7 +55,7 @@ def img2dataset(work: Work, folder: Path) -> Outcome:
         "output_folder": out,
         "processes_count": WORKERS,
         "thread_count": work.connections,
-        "number_sample_per_shard": -(-len(work.urls) // _SHARDS),
+        "number_sample_per_shard": -(-len(work.urls) // work.shards),
         "timeout": work.timeout_s,
         "disable_all_reencoding": work.keep_bytes,
     }
@@ -101,7 +101,7 @@ class Breadth:
         lines = [
             f"{name} = {json.dumps(value)}" for name, value in {**stage, **self.options}.items()
         ]
-        part_pairs = -(-len(work.urls) // _PARTS)
+        part_pairs = -(-len(work.urls) // PARTS)
         output = ["[output]", "materialise = false", f"part_pairs = {part_pairs}", ""]
         return "\n".join(['name = "benchmark"', "[[stage]]", 'name = "download"', *lines, *output])
 

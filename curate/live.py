@@ -53,10 +53,11 @@ class LiveFigures:
         parts = [figures for _, figures in self._parts.values()]
         total = _total(parts)
         changed = total["done"] != self._history[-1][1]
-        total["pairs_per_s"] = rate = self._rate(total["done"])
+        rate = self._rate(total["done"])
         waiting = max(0, self.tasks - self.done - running)
         left = total["pairs"] - total["done"] + waiting * total["pairs"] / len(parts)
-        total["left_s"] = left / rate if rate else None
+        total["pairs_per_s"] = round(rate, 1)
+        total["left_s"] = round(left / rate, 1) if rate else None
         return changed, total
 
     def _refresh(self) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from hashlib import file_digest
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,10 @@ class ShardTask:
     def _pairs(self) -> Iterator[PairToWrite]:
         for part, rows in self.rows:
             ledger = pq.read_table(self.workspace.ledger_file(part)).take(pa.array(rows))
-            columns = ledger.drop_columns(list(VERDICT))
+            batches = ledger.drop_columns(list(VERDICT)).to_batches(max_chunksize=256)
+            columns = chain.from_iterable(batch.to_pylist() for batch in batches)
             with closing(_pictures(self.workspace, self.legs, part)) as pictures:
-                for row, facts in zip(rows.tolist(), columns.to_pylist(), strict=True):
+                for row, facts in zip(rows.tolist(), columns, strict=True):
                     encoded, place = pictures.read(row), pictures.place(row)
                     yield facts, encoded, place.extension if place else "jpg"
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import ada_url
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 from breadth.loaders.errors import PoolError
 from breadth.loaders.index import is_uid
 
+from .fetch.urls import canonical_url
 from .pool_files import flat, read_tables
 from .pool_layouts import LAYOUTS, PoolLayout
 from .pool_shards import read_shards, shard_folder
@@ -75,16 +75,6 @@ def part_count(pairs: int, part_pairs: int) -> int:
     that a few workers have work on a small pool.
     """
     return max(-(-pairs // part_pairs), min(8, -(-pairs // 100)))
-
-
-def canonical_url(url: str) -> str:
-    """Return the URL in WHATWG form without its fragment, or as it is where it is none."""
-    try:
-        parsed = ada_url.URL(url.strip())
-    except ValueError:
-        return url
-    parsed.hash = ""
-    return str(parsed.href)
 
 
 def _links(path: str, columns: PoolColumns) -> pa.Table:

@@ -22,6 +22,9 @@ from breadth.loaders.whole_file import replaced
 
 from .ustar import TarWriter
 
+BATCH_ROWS = 512
+"""Rows as Python objects take three times the memory of Arrow's: so many are such at once."""
+
 PairToWrite = tuple[Mapping[str, Any], bytes, str]
 """Scalar columns with at least uid and caption, the encoded picture, and its extension."""
 
@@ -32,7 +35,7 @@ def write_shard(path: Path, pairs: Iterable[PairToWrite], schema: pa.Schema | No
     ``schema`` gives the types of the columns, else they are inferred from the values. Raises
     ShardError for a uid that is malformed or comes twice.
     """
-    columns: list[Mapping[str, Any]] = []
+    columns = _Columns(schema)
     rows: dict[str, dict[str, object]] = {}
     with replaced(path) as file:
         tar = TarWriter(file)
@@ -44,7 +47,7 @@ def write_shard(path: Path, pairs: Iterable[PairToWrite], schema: pa.Schema | No
             columns.append(own)
         digest = tar.finish()
         with replaced(path.with_suffix(".parquet")) as parquet:
-            pq.write_table(_scalar_table(columns, schema), parquet)
+            pq.write_table(columns.table(), parquet)
         write_index(index_table(list(rows.values()), tar.size), path.with_suffix(".index"))
     return Shard(path.name, len(rows), tar.size, digest)
 
@@ -127,12 +130,30 @@ def _has_no_exponent(value: object) -> bool:
     return isinstance(value, float) and (value == 0 or 1e-4 <= abs(value) < 1e16)
 
 
-def _scalar_table(rows: list[Mapping[str, Any]], schema: pa.Schema | None) -> pa.Table:
-    if schema is not None:
-        return pa.Table.from_pylist(rows, schema=schema)
-    # Arrow by itself takes the first row's columns and drops what only later rows have.
-    names = dict.fromkeys(name for row in rows for name in row)
-    return pa.table({name: [row.get(name) for row in rows] for name in names})
+class _Columns:
+    """Rows on their way to a table; those of a known schema are Arrow's after some hundred."""
+
+    def __init__(self, schema: pa.Schema | None) -> None:
+        self._schema = schema
+        self._batches: list[pa.RecordBatch] = []
+        self._rows: list[Mapping[str, Any]] = []
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        self._rows.append(row)
+        if self._schema is not None and len(self._rows) == BATCH_ROWS:
+            self._pack(self._schema)
+
+    def _pack(self, schema: pa.Schema) -> None:
+        self._batches.append(pa.RecordBatch.from_pylist(self._rows, schema=schema))
+        self._rows.clear()
+
+    def table(self) -> pa.Table:
+        if self._schema is not None:
+            self._pack(self._schema)
+            return pa.Table.from_batches(self._batches).combine_chunks()
+        # Arrow by itself takes the first row's columns and drops what only later rows have.
+        names = dict.fromkeys(name for row in self._rows for name in row)
+        return pa.table({name: [row.get(name) for row in self._rows] for name in names})
 
 
 def _scalar_schema(pairs: pa.Table) -> pa.Schema:

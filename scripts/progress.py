@@ -20,6 +20,9 @@ from rich.text import Text
 from breadth.curate.engine import Progress as Report
 from breadth.curate.live import OnLive
 
+SLOW_S = 0.5
+"""Hosts that answer faster are not named as slow."""
+
 
 class Bars(NamedTuple):
     """What a build is to call: with each step's tasks, and with the figures of a running fetch."""
@@ -73,5 +76,6 @@ def live_line(figures: Mapping[str, Any]) -> str:
     if figures.get("waiting_polite"):
         said.append(f"{figures['waiting_polite']:,} wait their turn")
     said += [f"{kind} {count:,}" for kind, count in list(figures["failures"].items())[:4]]
-    slowest = [f"{host} {seconds:.1f} s" for host, seconds in figures["slowest"][:2]]
+    slow = [(host, seconds) for host, seconds in figures["slowest"][:2] if seconds >= SLOW_S]
+    slowest = [f"{host} {seconds:.1f} s" for host, seconds in slow]
     return " · ".join(said + (["slowest " + ", ".join(slowest)] if slowest else []))

@@ -156,7 +156,8 @@ class Lies:
 
 def fetch_inside(hostile: Hostile, case: Inside, deadline_s: float = 2.0) -> Fetched:
     """Run one case through a fetcher of its own, and return what came."""
-    lies, ended = Lies(hostile, case), []
+    lies = Lies(hostile, case)
+    ended: list[Fetched] = []
     first = hostile.names[case.name]["here_ip"]
     wall = patch("breadth.curate.fetch.addresses.is_public", lambda address: address == first)
     with tempfile.TemporaryDirectory() as folder, wall if case.walled else nullcontext():

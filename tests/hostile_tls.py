@@ -1,5 +1,6 @@
 """Certificates for the hostile server: one sound, the others each wrong in one way."""
 
+import atexit
 import datetime
 import ipaddress
 import ssl
@@ -54,9 +55,17 @@ def _signed(
 
 
 @cache
+def folder() -> Path:
+    """Return a folder that is gone when the program ends."""
+    made = tempfile.TemporaryDirectory(prefix="hostile-")
+    atexit.register(made.cleanup)
+    return Path(made.name)
+
+
+@cache
 def trusted() -> Path:
     """Return a file with the authority's certificate, for SSL_CERT_FILE."""
-    file = Path(tempfile.mkdtemp(prefix="hostile-")) / "authority.pem"
+    file = folder() / "authority.pem"
     file.write_bytes(authority()[1].public_bytes(serialization.Encoding.PEM))
     return file
 
@@ -81,7 +90,7 @@ def context(kind: str, host: str) -> ssl.SSLContext:
         served.set_ciphers("ALL:@SECLEVEL=0")
         with warnings.catch_warnings(action="ignore"):
             served.minimum_version = served.maximum_version = ssl.TLSVersion.TLSv1
-    file = trusted().with_name(f"{kind}-{host}.pem")
+    file = folder() / f"{kind}-{host}.pem"
     private = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

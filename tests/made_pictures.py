@@ -2,6 +2,8 @@
 
 import io
 import struct
+import zlib
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -10,7 +12,13 @@ from PIL import Image
 
 
 def photo(width: int, height: int, seed: int = 0) -> np.ndarray:
-    """Draw noise with a photograph's 1/f spectrum, and shapes with hard edges: [h, w, 3] BGR."""
+    """Return a picture like a photograph: uint8 [h, w, 3] BGR."""
+    return _drawn(width, height, seed).copy()
+
+
+@lru_cache(maxsize=16)
+def _drawn(width: int, height: int, seed: int) -> np.ndarray:
+    """Draw noise with a photograph's 1/f spectrum, and shapes with hard edges."""
     rng = np.random.default_rng(seed)
     across, down = np.fft.rfftfreq(width)[None], np.fft.fftfreq(height)[:, None]
     decay = np.maximum(np.hypot(across, down), 1 / (width + height)) ** -1.5
@@ -54,8 +62,6 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 def chunk(name: bytes, body: bytes) -> bytes:
     """Write one chunk of a PNG."""
-    import zlib
-
     checksum = zlib.crc32(name + body)
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", checksum)
 
@@ -93,9 +99,10 @@ def _fixed(*values: float) -> bytes:
     return b"XYZ " + bytes(4) + struct.pack(f">{len(values)}i", *(round(v * 65536) for v in values))
 
 
-def rgb_profile(columns: np.ndarray, gamma: float) -> bytes:
-    """Return the profile of a screen with these primaries: columns are XYZ under D50."""
-    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256))
+def rgb_profile(columns: np.ndarray, light: np.ndarray) -> bytes:
+    """Return the profile of a screen: its primaries' XYZ under D50, its light for each level."""
+    samples = np.rint(np.asarray(light) * 65535).astype(">u2")
+    curve = b"curv" + bytes(4) + struct.pack(">I", len(samples)) + samples.tobytes()
     tags = {b"wtpt": _fixed(0.9642, 1.0, 0.8249)}
     for index, name in enumerate((b"r", b"g", b"b")):
         tags[name + b"XYZ"] = _fixed(*columns[:, index])
@@ -104,9 +111,11 @@ def rgb_profile(columns: np.ndarray, gamma: float) -> bytes:
 
 
 def cmyk_profile(ink: tuple[int, int, int]) -> bytes:
-    """Return the profile of a press on which all ink mixtures have one colour: Lab of 8 bits."""
+    """Return the profile of a press on which all inks but black have one colour: Lab, 8 bits."""
     identity = struct.pack(">9i", *(65536 if i % 4 == 0 else 0 for i in range(9)))
     ramp = bytes(range(256))
     lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity
-    lut += ramp * 4 + bytes(ink) * 16 + ramp * 3
+    paper, black = b"\xff\x80\x80", b"\x00\x80\x80"
+    corners = (paper, black, *(black if mix % 2 else bytes(ink) for mix in range(2, 16)))
+    lut += ramp * 4 + b"".join(corners) + ramp * 3
     return _profile(b"CMYK", b"prtr", {b"wtpt": _fixed(0.9642, 1.0, 0.8249), b"A2B0": lut})

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from breadth.curate.fetch import addresses
 from breadth.curate.fetch.addresses import Found, Lookup, Resolver, is_public
 
-PUBLIC = (
+PUBLIC = (  # noqa: SIM905
     "8.8.8.8 1.1.1.1 93.184.216.34 172.15.255.255 172.32.0.0 100.63.255.255 100.128.0.0 "
     "192.0.1.0 198.17.0.0 223.255.255.255 2606:4700::1111 2a00:1450:4001::1 ::ffff:8.8.8.8 "
     "64:ff9b::808:808"
 ).split()
-PRIVATE = (
+PRIVATE = (  # noqa: SIM905
     "0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 127.0.0.1 127.255.0.1 169.254.169.254 172.16.0.1 "
     "172.31.255.255 192.168.0.1 100.64.0.1 100.127.255.255 100.100.100.200 168.63.129.16 "
     "192.0.0.1 192.0.0.192 192.0.2.1 192.88.99.1 198.18.0.1 198.19.255.255 198.51.100.7 "
@@ -53,7 +53,7 @@ def test_what_is_no_address_is_not_public(text: str) -> None:
 
 @given(st.integers(0, 2**32 - 1))
 def test_ipv4_inside_ipv6_is_judged_as_itself(number: int) -> None:
-    """A mapped or NAT64 address is public exactly if its IPv4 is, and never where Python says no."""
+    """A mapped or NAT64 address is public exactly if its IPv4 is, by Python's rules at least."""
     v4 = ipaddress.IPv4Address(number)
     assert is_public(f"::ffff:{v4}") == is_public(f"64:ff9b::{v4}") == is_public(str(v4))
     assert v4.is_global or not is_public(str(v4))
@@ -170,12 +170,17 @@ def test_many_hosts_are_looked_up_together_but_not_all() -> None:
 def test_look_ups_without_end_hold_nobody_up() -> None:
     """More hanging hosts than threads fail in their time, and a good one behind them is found."""
     names = Names({"good": ["8.8.8.8"]})
-    hanging = [f"hang{n}" for n in range(6)]
+    hanging, before = [f"hang{n}" for n in range(6)], set(threading.enumerate())
     with resolver(names, threads=2, limit_s=0.1) as made:
         found = wait_for(made, *hanging, "good")
         assert {found[h].failure for h in hanging} == {"dns"}
         assert found["good"].failure is None
         names.go_on.set()
+        ends = time.monotonic() + 5
+        while names.at_once and time.monotonic() < ends:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        assert len(set(threading.enumerate()) - before) <= 2, "replaced threads live on"
 
 
 def test_when_every_thread_is_lost_hosts_fail_instead_of_waiting(
@@ -211,3 +216,13 @@ def test_a_name_that_dns_cannot_hold_is_a_host_without_address() -> None:
     with resolver(socket.getaddrinfo) as made:
         [found] = wait_for(made, f"{'a' * 64}.test").values()
         assert found.failure == "dns"
+
+
+def test_what_nobody_expected_of_a_look_up_reaches_the_caller() -> None:
+    """An exception that is no answer of DNS is raised where the answers are taken."""
+
+    def broken(*_: Any, **__: Any) -> list[Any]:
+        raise ZeroDivisionError
+
+    with resolver(broken) as made, pytest.raises(ZeroDivisionError):
+        wait_for(made, "a")

@@ -69,7 +69,7 @@ def test_exact_is_img2dataset_to_the_byte(mode: str, form: str) -> None:
             "max_aspect_ratio": draw.choice([inf, 3]),
             "downscale_interpolation": draw.choice(["area", "cubic"]),
         }
-        body = body_of(form, photo(width, height, seed=draw.randint(0, 9)))
+        body = body_of(form, photo(700, 700, seed=draw.randint(0, 3))[:height, :width])
         theirs = Resizer(**options)(io.BytesIO(body))
         ours = process(body, Shape(resize_quality="exact", **options))  # type: ignore[arg-type]
         assert (ours.image, *sizes(ours), ours.message) == theirs, options

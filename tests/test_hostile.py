@@ -1,5 +1,6 @@
 """A web that lies, stalls, floods and snoops: every pair gets the outcome that the table says."""
 
+import asyncio
 import resource
 import socket
 import time
@@ -14,8 +15,11 @@ from hypothesis import strategies as st
 from breadth.curate.fetch.failures import FAILURES
 
 from .hostile import CASES, DEADLINE_S, Outcome, fetch, markdown, served, wrong
+from .hostile_case import case as make
 from .hostile_inside import INSIDE, Inside, fetch_inside
-from .hostile_server import Hostile, serving
+from .hostile_pictures import jpeg
+from .hostile_server import Hostile, Request, Wire, serving
+from .hostile_wire import OPEN
 
 NO_IPV6 = not Path("/proc/net/if_inet6").exists()
 RUN = [case for case in CASES if not (case.site.ipv6 and NO_IPV6)]
@@ -106,7 +110,7 @@ def test_the_table_knows_most_failures() -> None:
     """Every kind of failure that a server or a file alone can bring about has its case."""
     options = {"hash_mismatch", "host_down", "too_small", "area", "aspect_ratio"}
     kinds = {case.failure for case in [*CASES, *INSIDE] if case.failure}
-    assert set(FAILURES) - kinds <= options | {"slow_picture"}
+    assert set(FAILURES) - kinds <= options | {"slow_picture", "crash"}
     assert len(CASES) + len(INSIDE) >= 300
 
 
@@ -149,6 +153,26 @@ def test_the_printed_table_has_every_case(run: Run) -> None:
     """``python -m tests.hostile`` prints one line a case, with what was expected and found."""
     lines = markdown(run.outcomes).splitlines()[2:]
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == [c.name for c in RUN]
+
+
+def test_hogs_take_nothing_from_the_others() -> None:
+    """Some hosts that send much and then stall fail alone: others' pictures still arrive."""
+
+    async def hog(wire: Wire, _: Request) -> None:
+        wire.writer.write(OPEN + bytes(27 << 20))
+        await wire.writer.drain()
+        await wire.hang()
+
+    async def late(wire: Wire, _: Request) -> None:
+        await wire.send(OPEN)
+        await asyncio.sleep(2.5)  # by then as many bytes are in flight as may be
+        await wire.send(jpeg())
+
+    hogs = [make(f"hog_{n}", hog, "timeout") for n in range(4)]
+    others = [make(f"late_{n}", late) for n in range(20)]
+    with served([*hogs, *others]) as running:
+        outcomes = fetch(running, [*hogs, *others], max_bytes=32 * 2**20, deadline_s=6.0)
+    assert [wrong(outcome) for outcome in outcomes] == [None] * len(outcomes)
 
 
 @pytest.fixture(scope="module")

@@ -245,6 +245,30 @@ def test_a_clock_set_back_blocks_nobody(some: Callable[..., Limits], clock: Cloc
     assert limits.try_start("c.example", "c.example", 20.0).go
 
 
+@given(st.floats(1e-3, 30.0), st.floats(0.0, 1.0), st.floats(0.0, 1.9))
+@settings(max_examples=60, deadline=None)
+def test_clocks_that_differ_a_little_weaken_no_limit(
+    tmp_path_factory: pytest.TempPathFactory, seconds: float, fraction: float, late_s: float
+) -> None:
+    """A machine whose clock is two seconds late is refused as the others are, and to the last."""
+    clock, behind, folder = Clock(), Clock(), tmp_path_factory.mktemp("skew")
+    clock.now += fraction
+    behind.now = clock.now - late_s
+    options = {"longest_silence_s": seconds, "breaker_failures": 1, "cool_down_s": seconds}
+    verdicts = {"rate": "ok", "silent": "throttled", "down": "failed", "slow": "ok"}
+    for name, verdict in verdicts.items():
+        options["per_s"] = 1 / (seconds + 1) if name == "rate" else 0.0
+        delay_s = seconds if name == "slow" else 0.0
+        here, there = (Limits(folder, clock=c, **options) for c in (clock, behind))  # type: ignore[arg-type]
+        assert here.try_start(name, name, delay_s).go
+        here.ended(name, name, verdict, 1e9)
+        start = there.try_start(name, name, delay_s)
+        assert not start.go
+        assert start.wait_s >= seconds - 1e-5
+        here.close()
+        there.close()
+
+
 @pytest.mark.parametrize("slots", [1, 2, 8])
 def test_who_has_less_is_next(some: Callable[..., Limits], clock: Clock, slots: int) -> None:
     """One who has all the slots, and asks at once when one ends, shares them with a newcomer."""

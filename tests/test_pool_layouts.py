@@ -180,6 +180,15 @@ def test_a_tsv_of_another_shape_is_refused(raw: bytes, tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_what_a_pool_says_of_an_earlier_fetch_is_set_aside(tmp_path: Path) -> None:
+    """A ledger can be a pool: its failures are no failures of this build, its hashes to compare."""
+    columns = {"url": URLS, "caption": CAPTIONS, "retryable": [True] * 6, "md5": ["0" * 32] * 6}
+    pq.write_table(pa.table(columns), tmp_path / "pool.parquet")
+    found = read_pool(str(tmp_path / "pool.parquet"), PoolColumns()).columns
+    assert {"pool_retryable", "pool_md5"} <= set(found)
+    assert not {"retryable", "md5"} & set(found)
+
+
 def test_a_layout_is_one_of_those_there_are() -> None:
     """A misspelt layout, or one beside column names of one's own, is refused with the recipe."""
     stages = [{"name": "download"}]

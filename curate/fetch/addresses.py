@@ -68,8 +68,8 @@ class _Question:
 
     __slots__ = ("asked", "begun", "host", "lost")
 
-    def __init__(self, host: str, asked: float) -> None:
-        self.host, self.asked = host, asked
+    def __init__(self, host: str) -> None:
+        self.host, self.asked = host, time.monotonic()
         self.begun = 0.0  # when a thread took it; 0: it waits for one
         self.lost = False  # it took too long: its thread was replaced
 
@@ -97,7 +97,7 @@ class Resolver:
         self._known: dict[str, tuple[Found, float]] = {}  # by host, and until when
         self._asked: dict[str, _Question] = {}
         self._todo: SimpleQueue[_Question | None] = SimpleQueue()
-        self._done: deque[tuple[_Question, Found]] = deque()
+        self._done: deque[tuple[_Question, Found | Exception]] = deque()
         self._threads = self._lost = 0
 
     def known(self, host: str) -> Found | None:
@@ -108,7 +108,7 @@ class Resolver:
         literal = _literal(host)
         if literal is None:
             return None
-        found = self._judge((literal,), 0.0)
+        found = self._judge((literal,))
         self._known[host] = found, float("inf")
         return found
 
@@ -116,16 +116,18 @@ class Resolver:
         """Begin to look a host up; does nothing where that is under way."""
         if host in self._asked:
             return
-        self._asked[host] = question = _Question(host, time.monotonic())
+        self._asked[host] = question = _Question(host)
         self._todo.put(question)
         if self._threads < min(self._most, len(self._asked)):
             self._start_thread()
 
     def answers(self) -> list[tuple[str, Found]]:
-        """Return the hosts whose lookup ended, or took too long, since the last call."""
+        """Return the hosts whose lookup ended since the last call; raises what one raised."""
         ended = []
         while self._done:
             question, found = self._done.popleft()
+            if isinstance(found, Exception):
+                raise found
             if self._asked.get(question.host) is question:
                 del self._asked[question.host]
                 ended.append((question.host, found))
@@ -162,8 +164,12 @@ class Resolver:
             if question.lost:
                 continue
             question.begun = began = time.monotonic()
-            found = self._judge(self._addresses(question.host), time.monotonic() - began)
-            self._done.append((question, found))
+            try:
+                found = self._judge(self._addresses(question.host))
+                found = found._replace(seconds=time.monotonic() - began)
+                self._done.append((question, found))
+            except Exception as error:  # for who waits: this thread has nobody to tell
+                self._done.append((question, error))
             self._wake()
             if question.lost:
                 return
@@ -175,12 +181,12 @@ class Resolver:
             return ()
         return tuple(dict.fromkeys(str(entry[4][0]) for entry in answer))
 
-    def _judge(self, addresses: tuple[str, ...], seconds: float) -> Found:
+    def _judge(self, addresses: tuple[str, ...]) -> Found:
         if not addresses:
-            return Found((), "dns", seconds)
+            return Found((), "dns", 0.0)
         if not self._allow_private and not all(is_public(a) for a in addresses):
-            return Found((), "private_address", seconds)
-        return Found(addresses[:MOST_ADDRESSES], None, seconds)
+            return Found((), "private_address", 0.0)
+        return Found(addresses[:MOST_ADDRESSES], None, 0.0)
 
 
 def _literal(host: str) -> str | None:

@@ -31,7 +31,7 @@ class Answer(NamedTuple):
         """Return the last answer's headers in order, names in lower case, repeated ones kept."""
         pairs: list[tuple[str, str]] = []
         for line in self.lines:
-            text = line.decode("latin-1").rstrip("\r\n")
+            text = _text(line).rstrip("\r\n")
             name, colon, value = text.partition(":")
             if text.startswith("HTTP/"):
                 pairs.clear()
@@ -55,11 +55,14 @@ class Answer(NamedTuple):
     def verdict(self) -> tuple[str | None, str | None]:
         """Return the failure's name and message, or nothing where the body is all there.
 
-        A status other than 200 says more than what went wrong after it.
+        A final status other than 200 says more than what went wrong after it.
         """
-        if self.status in (0, 200) or self.status < 200:
-            return self.failure, FAILURES[self.failure].meaning if self.failure else None
-        return self._failure(), f"HTTP Error {self.status}: {_phrase(self.status)}"
+        if self.status >= 200 and self.status != 200:
+            return self._failure(), f"HTTP Error {self.status}: {_phrase(self.status)}"
+        failure = self.failure
+        if failure is None and self.status != 200:
+            failure = "protocol"  # the answer ended before its final status, as after 101
+        return failure, FAILURES[failure].meaning if failure else None
 
     def _failure(self) -> str:
         if self.status == 503 and self.header("retry-after") is not None:
@@ -67,6 +70,14 @@ class Answer(NamedTuple):
         if 500 <= self.status < 600:
             return "server_error"
         return _NAMED.get(self.status, "http_error")
+
+
+def _text(line: bytes) -> str:
+    """Read a header as browsers do: UTF-8 if it is some, as in many a Location, else Latin-1."""
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
 
 
 def _phrase(status: int) -> str:

@@ -29,9 +29,9 @@ def attempt(folder: Path) -> Iterator[int]:
             yield deaths
         finally:
             own.unlink(missing_ok=True)
-        for file in folder.glob("*.attempt"):  # only after a good end: then the deaths are over
-            if _unheld(file):
-                file.unlink(missing_ok=True)
+        for dead in folder.glob("*.attempt"):  # only after a good end: then the deaths are over
+            if _unheld(dead):
+                dead.unlink(missing_ok=True)
 
 
 def _unheld(file: Path) -> bool:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 LONGEST_COOL_DOWN_S = 300.0
+SKEW_S = 2.0  # how far the clocks of two machines may lie apart
 
 
 class Health(NamedTuple):
@@ -25,7 +26,7 @@ def left_alone_s(health: Health, first_s: float, now: float) -> float:
     More than a whole cool-down cannot be: then the clock was set back, and the time is over.
     """
     left = health.open_until - now
-    return left if 0 < left <= cool_down_s(first_s, health.trips) + 1.0 else 0.0
+    return left if 0 < left <= cool_down_s(first_s, health.trips) + SKEW_S else 0.0
 
 
 def after_failure(health: Health, most: int, first_s: float, now: float, probe: bool) -> Health:

@@ -5,23 +5,23 @@ from pathlib import Path
 
 from .shared_records import lock_byte, open_shared, unlock_byte
 
-PROBE = 4095  # the byte that who probes a host holds
-MOST = PROBE  # slots a key can have
+PROBE = 65_535  # the byte that who probes a host holds; those before are slots
 _SHARDS = 16  # files: the kernel walks all locks of one at each call
 
 
 class ConnectionSlots:
     """At most ``count`` slots a key, over all instances that share the folder.
 
-    The files stay empty: a lock needs no byte under it, so every key has 4,096 of its own.
+    The files stay empty: a lock needs no byte under it, so every key has 65,536 of its own.
     Within one instance a lock can be taken twice, so it remembers what it holds. A forked
     child keeps its parent's locks alive; an exec closes them. One instance a thread.
     """
 
     def __init__(self, folder: Path, count: int) -> None:
-        self._count = count
+        self._count = min(count, PROBE)  # no machine has more ports
         self._files = [open_shared(folder / f"slots-{n:02d}") for n in range(_SHARDS)]
         self._held: dict[int, list[int]] = {}
+        self._probed: set[int] = set()
         self._first = os.getpid()  # where this one begins to look: others begin elsewhere
 
     def held(self, key: int) -> int:
@@ -49,16 +49,16 @@ class ConnectionSlots:
 
     def take_probe(self, key: int) -> bool:
         """Become the one who probes a host; False if somebody else, or this one, does so."""
-        held = self._held.setdefault(~key, [])
-        if held or not self._lock(key, PROBE):
+        if key in self._probed or not self._lock(key, PROBE):
             return False
-        held.append(PROBE)
+        self._probed.add(key)
         return True
 
     def free_probe(self, key: int) -> bool:
         """Stop to probe a host; False if this instance did not."""
-        if not self._held.pop(~key, None):
+        if key not in self._probed:
             return False
+        self._probed.remove(key)
         unlock_byte(self._files[key % _SHARDS], _offset(key, PROBE))
         return True
 
@@ -72,4 +72,4 @@ class ConnectionSlots:
 
 
 def _offset(key: int, slot: int) -> int:
-    return ((key >> 14) << 12) | slot  # 50 bits of the key: a file has 2**63 bytes
+    return ((key >> 18) << 16) | slot  # 46 bits of the key: a file has 2**63 bytes

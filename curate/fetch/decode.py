@@ -14,9 +14,10 @@ from .exif import UPRIGHT, orientation
 from .refused import Refused
 from .sniff import Header
 
+warnings.filterwarnings("ignore", module="PIL")  # of damage to what is no pixel
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the workers are processes, one for each core
+_END = b"\xff\xd9"
 _TOLERATED = (
-    "Premature end of JPEG file",  # Pillow then says whether pixels are missing, or just the end
     "before marker 0xd9",
     "Invalid SOS parameters",
     "Inconsistent progression",
@@ -67,6 +68,8 @@ def _jpeg(body: bytes, header: Header, reduction: int) -> tuple[np.ndarray, int]
             min_height=-(-header.height // reduction) if reduction > 1 else 0,
         )
     except ValueError as error:
+        if "Premature end of JPEG file" in str(error) and not body.endswith(_END):
+            return _jpeg(body + _END, header, reduction)  # says whether pixels are missing too
         if any(words in str(error) for words in _TOLERATED):
             return _pillow_jpeg(body, header), 1
         raise Refused("broken_picture", str(error)[:100]) from error
@@ -101,14 +104,14 @@ def _plain_webp(body: bytes) -> np.ndarray:
 def _opened(body: bytes, kind: str, most_pixels: int) -> Image.Image:
     """Decode the first frame with one of Pillow's readers; raises Refused."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damage to what is no pixel
-            picture = Image.open(io.BytesIO(body), formats=(kind.upper(),))
-            if picture.width * picture.height > most_pixels:  # a GIF's frame may outgrow its header
-                raise Refused("too_many_pixels", "more pixels than max_pixels")
-            picture.load()
+        picture = Image.open(io.BytesIO(body), formats=(kind.upper(),))
+        if picture.width * picture.height > most_pixels:  # a GIF's frame may outgrow its header
+            raise Refused("too_many_pixels", "more pixels than max_pixels")
+        picture.load()
     except (MemoryError, Refused):
         raise
+    except Image.DecompressionBombError as error:  # its own limit
+        raise Refused("too_many_pixels", "more pixels than max_pixels") from error
     except UnidentifiedImageError as error:  # its message names an address in memory
         raise Refused("broken_picture", "its header is not in order") from error
     except Exception as error:  # its readers raise many kinds for damaged files

@@ -26,7 +26,12 @@ def _native(stage: "Download", times: Mapping[str, int], scratch: Scratch) -> tu
         _some(
             FetchOptions, own | {"user_agent": user_agent(stage.user_agent_token, stage.contact)}
         ),
-        Gentleness(stage.per_domain_connections, stage.per_domain_per_s, stage.breaker_failures),
+        Gentleness(
+            stage.per_domain_connections,
+            stage.per_domain_per_s,
+            stage.breaker_failures,
+            stage.longest_retry_after_s,
+        ),
         _some(Shape, own),
         tuple(dict.fromkeys(("sha256", stage.compute_hash, *stage.verify_hash[1:]))),
     )

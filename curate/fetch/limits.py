@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from .breaker import Health, after_answer, after_failure, left_alone_s
+from .breaker import SKEW_S, Health, after_answer, after_failure, left_alone_s
 from .connection_slots import ConnectionSlots
 from .shared_records import Records, key_of
 
@@ -51,8 +51,9 @@ class Limits:
     Each is for all instances over the same folder together; 0 switches it off. In any time
     T no more than ``per_s`` (T + 0.2) + 1 requests to a domain start. Nothing has to be
     cleaned up after a process that died. One instance a thread: its file descriptions own
-    its slots. Cost: 10-15 us for a start and its end. Times are of ``clock``, in seconds; if it
-    is set back, no wait lasts longer than it would have from the start.
+    its slots. Cost: 10-15 us for a start and its end. Times are of ``clock``, in seconds: what
+    lies further ahead than it can, by 2 s for the clocks of several machines, is from before
+    the clock was set back, and over.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class Limits:
         place, found = self._hosts.read(host_key)
         health = Health(*found[1:]) if found else Health()
         early_s = health.due_s - now
-        if 0.0 < early_s <= delay_s:  # more: the clock was set back
+        if 0.0 < early_s <= delay_s + SKEW_S:
             return Start(False, early_s)
         tripped = self._tripped(health)
         if tripped:
@@ -162,10 +163,10 @@ class Limits:
 
     def _decide(self, key: int, traffic: Traffic, now: float) -> tuple[Start, Traffic]:
         due_s, silent_until, throttles, last, asker, asker_held, asked_s = traffic
-        if 0.0 < silent_until - now <= self._longest_silence_s:
+        if 0.0 < silent_until - now <= self._longest_silence_s + SKEW_S:
             return Start(False, silent_until - now), traffic
         interval_s = self._interval_s
-        if due_s - now > interval_s + BURST_S:  # the clock was set back
+        if due_s - now > interval_s + BURST_S + SKEW_S:
             due_s = now
         if due_s - now > BURST_S:
             return Start(False, due_s - now - BURST_S), traffic
@@ -203,7 +204,7 @@ class Limits:
             self._hosts.unlock(key)
 
     def _silence(self, key: int, retry_after_s: float | None, now: float) -> None:
-        if not self._domains.lock(key, patience=100):
+        if not self._domains.lock(key, patience_s=0.5):
             return  # its holder is suspended: the host will say so again
         try:
             place, found = self._domains.read(key)
@@ -215,7 +216,7 @@ class Limits:
     def _silent(self, traffic: Traffic, retry_after_s: float | None, now: float) -> Traffic:
         left_s = traffic.silent_until - now
         throttles = traffic.throttles
-        if not 0.0 < left_s <= self._longest_silence_s:  # of those that come together, one counts
+        if not 0.0 < left_s <= self._longest_silence_s + SKEW_S:  # together they count once
             throttles = min(throttles + 1, 30) if -left_s < FORGIVEN_S else 1
             left_s = 0.0
         if retry_after_s is None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ class Gentleness:
     connections: int = 8
     per_s: float = 25.0
     breaker_failures: int = 10
+    longest_silence_s: float = 120.0  # that a Retry-After is given
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def fetch_part(
         limits = Limits(scratch.shared, **vars(job.gentleness))
         opened.callback(limits.close)
         robots = Robots(scratch.shared, job.fetch.user_agent_token)
+        opened.callback(robots.close)
         fetcher = Fetcher(job.fetch, limits, robots)
         decoder = _Decoder(job, in_child=deaths >= PATIENCE)
         opened.callback(decoder.close)
@@ -67,7 +69,7 @@ def fetch_part(
         live = Live(scratch.live, sum(pairs_of.values()), fetcher.figures)
         spool = Spool(scratch.part, len(urls))
         rows: list[Row] = [{}] * len(urls)
-        seconds: Counter[str] = Counter()
+        seconds: dict[str, float] = defaultdict(float)
         for fetched in Inbox(fetcher, urls).results(live.write):
             url = urls[fetched.row]
             with watchdog.on(url):
@@ -91,9 +93,10 @@ class _Decoder:
         self._child = Child(job.shape, job.fetch.deadline_s)
         self.close = self._child.close
 
-    def row(self, fetched: Fetched, seconds: Counter[str]) -> tuple[Row, bytes | None]:
+    def row(self, fetched: Fetched, seconds: dict[str, float]) -> tuple[Row, bytes | None]:
         """Return the columns of one URL and its encoded picture, and add to the time by phase."""
-        seconds.update(fetched.seconds)
+        for phase, spent in fetched.seconds.items():
+            seconds[phase] += spent
         if fetched.body is None:
             return failed_row(fetched.failure or "protocol", fetched.message, fetched.opt_out), None
         began = time.perf_counter()

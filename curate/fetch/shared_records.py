@@ -18,7 +18,7 @@ _KEYS = struct.Struct("<" + f"Q{SIZE - 8}x" * WAYS)
 _USED = struct.Struct("<" + f"8xd{SIZE - 16}x" * WAYS)
 _SUM = struct.Struct("<I")
 _NOBODYS = 2**63 - 2  # a byte that is locked to see whether that works
-_PAUSES_S = (0.0, 0.00002, 0.0001, 0.0005, 0.001, 0.003)  # between tries to lock
+_LONGEST_PAUSE_S = 0.002  # between tries to lock
 
 
 def key_of(name: str) -> int:
@@ -57,13 +57,17 @@ def unlock_byte(file: int, offset: int) -> None:
     fcntl.fcntl(file, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, 0, offset, 1, 0))
 
 
-def lock_soon(file: int, offset: int, patience: int = 1) -> bool:
-    """Lock one byte that is never held for long; False after 5 ms times ``patience``."""
-    for pause_s in _PAUSES_S * patience:
-        if lock_byte(file, offset):
-            return True
+def lock_soon(file: int, offset: int, patience_s: float = 0.005) -> bool:
+    """Lock one byte that is never held for long; False if it still is after ``patience_s``."""
+    pause_s, until = 0.00002, 0.0
+    while not lock_byte(file, offset):
+        now = time.monotonic()
+        until = until or now + patience_s
+        if now > until:
+            return False
         time.sleep(pause_s)
-    return False
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+    return True
 
 
 class Records:
@@ -108,9 +112,9 @@ class Records:
         data = self._record.pack(key, now, *fields) + self._padding
         os.pwrite(self._file, data + _SUM.pack(crc32(data)), place)
 
-    def lock(self, key: int, patience: int = 1) -> bool:
-        """Lock the buckets of a key; False if their holder seems suspended, see lock_soon."""
-        return lock_soon(self._file, key % self._buckets[0], patience)
+    def lock(self, key: int, patience_s: float = 0.005) -> bool:
+        """Lock the buckets of a key; False if their holder seems suspended."""
+        return lock_soon(self._file, key % self._buckets[0], patience_s)
 
     def unlock(self, key: int) -> None:
         """Unlock the buckets of a key."""

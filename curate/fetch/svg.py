@@ -35,38 +35,34 @@ def render_svg(document: bytes, side_px: int) -> bytes:
         )
     except ValueError as error:
         raise Refused("broken_picture", str(error)[:100]) from error
+    except BaseException as error:  # a panic in Rust is no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        raise Refused("broken_picture", "the renderer gave up on it") from error
     return bytes(png)
 
 
 class _Cleaner(ContentHandler):
-    """Passes a document on without scripts and without links that lead out of it."""
+    """Passes a document on without the links that lead out of it."""
 
     def __init__(self, sink: XMLGenerator) -> None:
         super().__init__()
         self._sink = sink
         self._depth = 0
-        self._script_at = 0  # the depth of the script that is being left out
 
     def startElement(self, name: str, attrs: AttributesImpl) -> None:
         self._depth += 1
         if self._depth > DEEPEST:
             raise Refused("unsupported", f"an SVG of more than {DEEPEST} levels")
-        if not self._script_at and _local(name) == "script":
-            self._script_at = self._depth
-        if not self._script_at:
-            kept = {key: value for key, value in attrs.items() if _stays(key, value)}
-            self._sink.startElement(name, AttributesImpl(kept))
+        kept = {key: value for key, value in attrs.items() if _stays(key, value)}
+        self._sink.startElement(name, AttributesImpl(kept))
 
     def endElement(self, name: str) -> None:
-        if not self._script_at:
-            self._sink.endElement(name)
-        if self._script_at == self._depth:
-            self._script_at = 0
         self._depth -= 1
+        self._sink.endElement(name)
 
     def characters(self, content: str) -> None:
-        if not self._script_at:
-            self._sink.characters(content)
+        self._sink.characters(content)
 
 
 def _local(name: str) -> str:

@@ -1,15 +1,21 @@
 """One HTTP transfer by libcurl: its handle, what it receives, and what came of it."""
 
 import socket
+import time
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from typing import Any
 
 import pycurl
 
 from .answers import Answer
 
-MOST_BYTES = 80 * 2**20
-"""Bodies in flight, all together: over this one transfer goes on, and the others pause."""
+MOST_BYTES = 32 * 2**20
+"""Bodies in flight, all together: over this one large one goes on, and the others pause."""
+SMALL_BYTES = 512 * 1024
+"""Bodies up to here never pause: large ones that stall hold up nobody but each other."""
+STALLED_S, STALLED_BYTES = 2.0, 65_536
+"""The one that goes on is broken off where less than this comes in that time."""
 OTHER_ANSWER_BYTES = 65_536
 """What is read of an answer other than 200, so that its connection can be used again."""
 _HTTP2_STREAM = 92  # libcurl's CURLE_HTTP2_STREAM, which pycurl does not name
@@ -41,15 +47,33 @@ _FAILURES = {
 class Load:
     """What all bodies in flight weigh together, and the one that goes on when it is too much."""
 
-    __slots__ = ("ahead", "paused", "size")
+    __slots__ = ("ahead", "paused", "seen", "since", "size")
 
     def __init__(self) -> None:
         self.size = 0
         self.ahead: Transfer | None = None
         self.paused: list[Transfer] = []
+        self.seen, self.since = 0, 0.0  # how large the one ahead was, and when
+
+    def must_pause(self, transfer: "Transfer") -> bool:
+        """Whether a transfer has to wait for the one ahead, which it becomes if there is none."""
+        if transfer.size < SMALL_BYTES or self.size <= MOST_BYTES or self.ahead is transfer:
+            return False
+        if self.ahead is not None:
+            self.paused.append(transfer)
+            return True
+        self.ahead, self.seen, self.since = transfer, transfer.size, time.monotonic()
+        return False
+
+    def stalled(self, now: float) -> "Transfer | None":
+        """Return the transfer ahead where it keeps others waiting and hardly moves."""
+        if self.ahead is None or not self.paused or now - self.since < STALLED_S:
+            return None
+        came, self.seen, self.since = self.ahead.size - self.seen, self.ahead.size, now
+        return self.ahead if came < STALLED_BYTES else None
 
     def take_off(self, transfer: "Transfer") -> None:
-        """Forget a transfer's body, and who goes ahead where it did."""
+        """Forget a transfer's body, and that it went ahead."""
         self.size -= transfer.size
         if self.ahead is transfer:
             self.ahead = None
@@ -60,8 +84,8 @@ class Transfer:
 
     __slots__ = (
         "addresses",
+        "body",
         "cap",
-        "chunks",
         "curl",
         "cut",
         "ends",
@@ -77,7 +101,7 @@ class Transfer:
         self.curl = pycurl.Curl()
         self.curl.transfer = self
         self.load = load
-        self.chunks: list[bytes] = []
+        self.body = BytesIO()  # unlike a list of pieces it is never there twice
         self.lines: list[bytes] = []
         self.size = self.cap = 0
         self.addresses: Sequence[str] | None = None  # None: a proxy connects
@@ -92,7 +116,6 @@ class Transfer:
             (pycurl.NETRC, 0),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS),
-            (pycurl.PIPEWAIT, 1),  # one TLS handshake where the host speaks HTTP/2
             (pycurl.USERAGENT, user_agent),
             (pycurl.ACCEPT_ENCODING, "identity"),  # compression nobody asked for is still undone
             (pycurl.BUFFERSIZE, 131_072),
@@ -105,7 +128,8 @@ class Transfer:
 
     def clear(self) -> None:
         """Let go of what was received."""
-        self.chunks.clear()
+        if self.size:
+            self.body = BytesIO()
         self.lines.clear()
         self.size = 0
 
@@ -119,28 +143,29 @@ class Transfer:
         failure = None if code == 0 or over else _failure(code, text, ready > 0)
         if failure == "tls" and info(pycurl.OS_ERRNO):
             failure = "broken_off"  # the network's doing, not the certificate's
-        body = b"".join(self.chunks)
         return Answer(
             status=info(pycurl.RESPONSE_CODE),
             lines=tuple(self.lines),
-            body=body[: self.cap] if over else body,
+            body=self._received(over, failure),
             failure=failure,
             connect_s=opened if ready else total,
             first_byte_s=max(0.0, (first or total) - ready) if ready else 0.0,
             body_s=max(0.0, total - first) if first else 0.0,
         )
 
+    def _received(self, over: bool, failure: str | None) -> bytes:
+        if over:
+            self.body.truncate(self.cap)
+        return b"" if failure else self.body.getvalue()
+
     def _write(self, chunk: bytes) -> int | None:
         """Keep a piece of the body, or let the transfer pause; -1 ends it."""
         load = self.load
-        if load.size > MOST_BYTES and load.ahead is not self:
-            if load.ahead is not None:
-                load.paused.append(self)
-                return int(pycurl.WRITEFUNC_PAUSE)
-            load.ahead = self
-        if not self.chunks and not self.cut and not _is_200(self.lines):
+        if load.size > MOST_BYTES and load.must_pause(self):
+            return int(pycurl.WRITEFUNC_PAUSE)
+        if not self.size and not self.cut and not _is_200(self.lines):
             self.cap = min(self.cap, OTHER_ANSWER_BYTES)
-        self.chunks.append(chunk)
+        self.body.write(chunk)
         self.size += len(chunk)
         load.size += len(chunk)
         return -1 if self.size > self.cap else None

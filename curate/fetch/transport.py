@@ -15,8 +15,6 @@ from .urls import Link
 
 CONNECT_S = 7.5
 """Of the deadline, what TCP and TLS may take together: a host that is away shows early."""
-CROWDED_BYTES = 32 * 2**20
-"""Bodies in flight, all together: over this nothing new starts."""
 
 
 class Transport:
@@ -42,8 +40,8 @@ class Transport:
 
     @property
     def full(self) -> bool:
-        """Whether no further transfer should start now."""
-        return not self._free or self._load.size > CROWDED_BYTES
+        """Whether no further transfer can start now."""
+        return not self._free
 
     def is_proxied(self, link: Link) -> bool:
         """Whether a link is fetched by a proxy, which then looks up its host."""
@@ -77,6 +75,8 @@ class Transport:
         curl.setopt(pycurl.URL, link.href)
         curl.setopt(pycurl.MAXFILESIZE_LARGE, 32 * max_bytes if cut else max_bytes)
         curl.setopt(pycurl.PROXY, proxy)
+        # Over TLS it is soon known whether one connection will do for all; else it never is.
+        curl.setopt(pycurl.PIPEWAIT, 1 if link.scheme == "https" else 0)
         if proxy:
             curl.unsetopt(pycurl.RESOLVE)
             curl.unsetopt(pycurl.RESOLVER_START_FUNCTION)
@@ -122,6 +122,9 @@ class Transport:
             more, good, bad = self._multi.info_read()
             ended += [(curl, 0, "") for curl in good]
             ended += bad
+        stalled = self._load.stalled(time.monotonic()) if self._load.paused else None
+        if stalled is not None and all(curl is not stalled.curl for curl, *_ in ended):
+            ended.append((stalled.curl, pycurl.E_OPERATION_TIMEDOUT, ""))
         answers = []
         for curl, code, text in ended:
             self._multi.remove_handle(curl)

@@ -22,7 +22,16 @@ from ..scratch import Scratch
 from ..stage import Filter
 
 RESIZE_MODES = ("no", "border", "keep_ratio", "keep_ratio_largest", "center_crop")
-INTERPOLATIONS = ("nearest", "linear", "cubic", "area", "lanczos", "lanczos4")
+INTERPOLATIONS = (
+    "nearest",
+    "linear",
+    "bilinear",
+    "cubic",
+    "bicubic",
+    "area",
+    "lanczos",
+    "lanczos4",
+)
 HASHES = ("sha256", "md5", "sha512")
 FACTS = (
     "status",
@@ -58,6 +67,7 @@ NATIVE_ONLY = (
     "per_domain_connections",
     "per_domain_per_s",
     "breaker_failures",
+    "longest_retry_after_s",
     "compute_hash",
     "verify_hash",
 )
@@ -72,6 +82,7 @@ POLICY = (
     "per_domain_connections",
     "per_domain_per_s",
     "breaker_failures",
+    "longest_retry_after_s",
 )
 
 
@@ -117,6 +128,7 @@ class Download(Filter, name="download"):
     per_domain_connections: int = 8  # of the whole build; 0 lifts the limit
     per_domain_per_s: float = 25.0  # of the whole build; 0 lifts the limit
     breaker_failures: int = 10  # in a row, after which a host is left alone; 0 never
+    longest_retry_after_s: float = 120.0  # that a domain is given when it asks; 0 gives none
 
     resource = "network"
     thresholds = (  # how it fetches, not what it gets
@@ -126,6 +138,7 @@ class Download(Filter, name="download"):
         "per_domain_connections",
         "per_domain_per_s",
         "breaker_failures",
+        "longest_retry_after_s",
     )
 
     def __post_init__(self) -> None:
@@ -138,7 +151,12 @@ class Download(Filter, name="download"):
             check_whole(self, option, 0)
         for option in ("per_domain_connections", "breaker_failures"):
             check_whole(self, option, 0)
-        for option in ("per_domain_per_s", "max_image_area", "max_aspect_ratio"):
+        for option in (
+            "per_domain_per_s",
+            "longest_retry_after_s",
+            "max_image_area",
+            "max_aspect_ratio",
+        ):
             check_number(self, option, 0)
         check_number(self, "deadline_s", 0.1)
         check_whole(self, "encode_quality", 0, 9 if self.encode_format == "png" else 100)
