@@ -28,8 +28,10 @@ def _forbids(value: str, token: str, directives: Sequence[str]) -> bool:
         forbidding.add("none")  # which is short for these two
     ours = True
     for piece in _PIECE.split(value.lower()):
-        words = piece.replace(":", " ").split()
+        words = set(piece.replace(":", " ").split())
         head, colon, _ = piece.partition(":")
+        if colon and head.strip().startswith(_WITH_VALUE):
+            words.discard("none")  # a value: max-image-preview: none
         if colon and _is_agent(head.strip(), forbidding):
             ours = head.strip() in ("", "*") or head.partition("/")[0].strip() == token
         if ours and not forbidding.isdisjoint(words):
