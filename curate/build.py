@@ -25,11 +25,24 @@ from .part_store import sweep
 from .pool import Candidates, read_pool
 from .recipe import Recipe
 from .retry import begin_round, current_round, failed_pairs
+from .stages.download import Download
 from .stages.embed import Embed
 from .thumbs import ThumbsTask, choose
 from .workspace import Workspace
 
-LIBRARIES = ("breadth", "fasttext", "img2dataset", "numpy", "opencv-python-headless", "pyarrow")
+LIBRARIES = (
+    "breadth",
+    "fasttext",
+    "img2dataset",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "pyarrow",
+    "pycurl",
+    "resvg-py",
+    "simplejpeg",
+)
+"""Those that change what a build holds."""
 
 
 def build(
@@ -122,6 +135,7 @@ def _run(
         columns={f.name: str(f.type) for f in pq.read_schema(ledger[0])},
         shards=shards,
         keep_list=keep_list,
+        download=_download(legs),
         embedders=_embedders(legs),
         libraries={name: _version(name) for name in LIBRARIES},
     )
@@ -175,6 +189,12 @@ def _prepare(workspace: Workspace, candidates: Candidates) -> None:
 def _embedders(legs: Sequence[Leg]) -> dict[str, Any]:
     embeds = [s for leg in legs for s in leg.stages if isinstance(s, Embed)]
     return {e.embedder: {"digest": e.digest, "width": e.width} for e in embeds}
+
+
+def _download(legs: Sequence[Leg]) -> dict[str, Any]:
+    """Return the policy of the stage that fetches, where one does."""
+    fetching = (s for leg in legs for s in leg.stages if isinstance(s, Download))
+    return next((stage.policy() for stage in fetching), {})
 
 
 def _version(name: str) -> str:

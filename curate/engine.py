@@ -12,6 +12,9 @@ from typing import Any, Protocol
 
 from breadth.loaders.errors import BreadthError, Failed
 
+SHARE, SHARES = "share of a worker", 2
+"""A part's fetch ends with its slowest hosts, and the next part's begins meanwhile."""
+
 WINDOW = 3
 """Tasks in flight per worker: enough to keep it busy, few enough that none waits for long."""
 
@@ -54,6 +57,8 @@ class Dask:
 
     client: Any
     dashboard: str = ""
+    shares: bool = False
+    """Whether the workers are ours: they have two threads, and ``SHARES`` of a worker to give."""
 
     def results(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
         """Yield each result as its future ends; a worker that dies is replaced by Dask."""
@@ -74,10 +79,16 @@ class Dask:
     def _submit(self, waiting: Any, running: Any, index_of: dict[Any, int]) -> None:
         for index, task in waiting:
             # pure=False: a key of its own, so that a task of a repeated build runs again
-            future = self.client.submit(_call, task, pure=False)
+            future = self.client.submit(_call, task, pure=False, resources=self._resources(task))
             index_of[future] = index
             running.add(future)
             return
+
+    def _resources(self, task: Task) -> dict[str, int] | None:
+        """Ask for a part of a worker: half of it for a task that mostly waits, else all."""
+        if not self.shares:
+            return None
+        return {SHARE: 1 if getattr(task, "overlaps", False) else SHARES}
 
 
 def _call(task: Task) -> Any:
@@ -99,7 +110,7 @@ def open_engine(workers: int, scheduler: str | None) -> Iterator[Engine]:
     from distributed import Client
 
     with dask.config.set(_CONFIG), _client(Client, workers, scheduler) as client:
-        yield Dask(client, str(client.dashboard_link or ""))
+        yield Dask(client, str(client.dashboard_link or ""), shares=scheduler is None)
 
 
 _CONFIG = {
@@ -108,6 +119,7 @@ _CONFIG = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": 0.85,
     "distributed.worker.memory.terminate": 0.95,
+    "distributed.worker.profile.enabled": False,  # it costs as much as all else that idles
     "distributed.comm.timeouts.connect": "60s",
     "distributed.admin.large-graph-warning-threshold": "100MB",
 }
@@ -137,7 +149,8 @@ def _local_cluster(workers: int) -> Any:
     with _interrupts_ignored():
         return LocalCluster(
             n_workers=workers,
-            threads_per_worker=1,  # img2dataset redirects file descriptors 1 and 2 as it decodes
+            threads_per_worker=SHARES,
+            resources={SHARE: SHARES},
             processes=True,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",

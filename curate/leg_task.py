@@ -31,6 +31,11 @@ class LegTask:
         """Return the leg that runs."""
         return self.legs[-1]
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether a worker may do another part meanwhile, as all stages mostly wait."""
+        return all(stage.overlaps for stage in self.leg.stages)
+
     def __call__(self) -> None:
         """Measure and decide. A part that is done is not looked at again."""
         name = ".local" if self.leg.barrier else ""

@@ -99,6 +99,7 @@ def _gather(folder: Path, name: str) -> _Set:
         "columns": column_histograms(columns),
         "categories": column_categories(columns),
         "time": time_spent(folder),
+        "download": dict(manifest.download),
     }
     return _Set(folder, manifest, figures, contact_sheets(folder, ledger, manifest.seed))
 

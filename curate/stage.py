@@ -24,6 +24,7 @@ class Stage:
     name: ClassVar[str] = ""
     version: ClassVar[int] = 1
     resource: ClassVar[str] = "cpu"  # network, cpu or gpu: a leg ends where it changes
+    overlaps: bool = False  # mostly waits, and may run beside another part in one process
     thresholds: ClassVar[tuple[str, ...]] = ()
     reads: tuple[str, ...] = ()
     reads_if_there: tuple[str, ...] = ()

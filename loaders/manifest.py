@@ -30,6 +30,8 @@ class Manifest:
 
     ``funnel`` has one entry per stage: stage, kind, in, kept, dropped (reason -> pairs). Where
     ``keep_list`` is set it names a parquet of uids, and only those pairs of the shards count.
+    ``download`` is what whoever fetched the pictures answers for: the engine, and which of its
+    manners towards other people's servers were on.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Manifest:
     columns: Mapping[str, str] = field(default_factory=dict)
     shards: tuple[Shard, ...] = ()
     keep_list: str = ""
+    download: Mapping[str, Any] = field(default_factory=dict)
     embedders: Mapping[str, Any] = field(default_factory=dict)
     libraries: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT

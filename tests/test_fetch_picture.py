@@ -103,7 +103,7 @@ def test_a_reduced_decode_does_not_shift_the_picture() -> None:
 
 @pytest.mark.parametrize("quality", ["fast", "exact"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
 def test_pictures_stand_upright(kind: str, orientation: int, quality: str) -> None:
     """Each of Exif's eight orientations is undone, and the sizes are the upright picture's."""
     from PIL import Image, ImageOps

@@ -174,8 +174,8 @@ def test_heldout_scenes_carry_their_labels_and_are_in_no_pool(tmp_path):
     assert write_heldout(WORLD, 30, 0, tmp_path).pairs == 30
 
 
-STAGES = ["pool", "download", "image_size", "caption_language", "exact_duplicates"]
-STAGES += ["caption_repeats", "near_duplicates"]
+STAGES = ["pool", "download", "placeholder_images", "image_size", "caption_language"]
+STAGES += ["exact_duplicates", "caption_repeats", "near_duplicates"]
 
 
 def _perfect_ledger(planted, most=10):
@@ -184,7 +184,7 @@ def _perfect_ledger(planted, most=10):
     for number, row in enumerate(_truth(planted)):
         kind, stage = row["kind"], check.DROPPED_BY.get(row["kind"])
         seen[kind] += 1
-        spared = {"placeholder": 1, "repeated_caption": most}.get(kind, 0)
+        spared = most if kind == "repeated_caption" else 0
         stage = None if seen[kind] <= spared else stage
         reason = {"http_404": "not_found", "timeout": "timeout"}.get(kind, "why")
         key = row["url"] + ("#again" if kind == "repeated_candidate" else "")
@@ -200,12 +200,6 @@ def _perfect_ledger(planted, most=10):
     for row in _truth(planted):
         if row["kind"] in COPIES:
             rows[row["url"]]["witness"] = rows[row["partner"]]["uid"]
-        if row["kind"] == "placeholder" and not rows[row["url"]]["kept"]:
-            rows[row["url"]]["witness"] = next(
-                rows[r["url"]]["uid"]
-                for r in _truth(planted)
-                if r["kind"] == "placeholder" and rows[r["url"]]["kept"]
-            )
     return list(rows.values())
 
 

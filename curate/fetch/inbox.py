@@ -9,7 +9,7 @@ from breadth.loaders.errors import Failed
 
 from .fetcher import Fetched, Fetcher
 
-ROOM_BYTES = 24 * 2**20
+ROOM_BYTES = 8 * 2**20
 """Bodies that may wait for the decoder: while there are more no new request is made."""
 
 IDLE_S = 0.5

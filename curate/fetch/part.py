@@ -53,7 +53,7 @@ def fetch_part(
 
     ``pairs_of`` says how many pairs have a URL, for the live figures. Nothing about a URL or its
     bytes raises: a row says what failed. Raises Failed where the machine cannot go on, and OSError
-    where its disk is full. Cost: about 1.5 ms of CPU for each 640 x 480 JPEG; memory holds some 25
+    where its disk is full. Cost: about 1.5 ms of CPU for each 640 x 480 JPEG; memory holds some 8
     MB of bodies and no pictures.
     """
     with ExitStack() as opened:

@@ -194,6 +194,11 @@ class Download(Filter, name="download"):
                     )
 
     @property
+    def overlaps(self) -> bool:  # type: ignore[override]
+        """img2dataset redirects file descriptors 1 and 2 as it decodes, which are the process's."""
+        return self.engine == "native"
+
+    @property
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]
         """The link, and the pool's hash where one is to be verified."""
         return ("url", *self.verify_hash[:1])

@@ -26,7 +26,7 @@ DROPPED_BY = {
     "tiny": "image_size",
     "foreign_caption": "caption_language",
     "exact_duplicate": "exact_duplicates",
-    "placeholder": "exact_duplicates",
+    "placeholder": "placeholder_images",
     "repeated_caption": "caption_repeats",
     "near_duplicate_reencoded": "near_duplicates",
     "near_duplicate_resized": "near_duplicates",
@@ -171,7 +171,7 @@ class Findings:
 
     def _spared(self, kind: str) -> int:
         """Return how many of a kind its stage keeps by its own rule."""
-        return {"placeholder": 1, "repeated_caption": self.most_repeats}.get(kind, 0)
+        return self.most_repeats if kind == "repeated_caption" else 0
 
     def _expected(self, kind: str) -> bool:
         """Whether enough of a kind was planted for any to be dropped."""
