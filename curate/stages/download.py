@@ -3,7 +3,7 @@
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -12,27 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from breadth.loaders.errors import RecipeError
-
+from ..fetch.check_options import HASHES, NATIVE_ONLY, check_download
 from ..fetch.engines import ENGINES
 from ..fetch.failures import failed_row
-from ..options import check_flag, check_names, check_number, check_whole
 from ..schema import COLUMNS
 from ..scratch import Scratch
 from ..stage import Filter
 
-RESIZE_MODES = ("no", "border", "keep_ratio", "keep_ratio_largest", "center_crop")
-INTERPOLATIONS = (
-    "nearest",
-    "linear",
-    "bilinear",
-    "cubic",
-    "bicubic",
-    "area",
-    "lanczos",
-    "lanczos4",
-)
-HASHES = ("sha256", "md5", "sha512")
 FACTS = (
     "status",
     "failure",
@@ -46,32 +32,6 @@ FACTS = (
     "sha256",
     "opt_out",
 )
-CHOICES = {
-    "engine": ("native", "img2dataset"),
-    "resize_mode": RESIZE_MODES,
-    "resize_quality": ("fast", "exact"),
-    "encode_format": ("jpg", "png", "webp"),
-    "upscale_interpolation": INTERPOLATIONS,
-    "downscale_interpolation": INTERPOLATIONS,
-    "compute_hash": HASHES,
-}
-NATIVE_ONLY = (
-    "resize_quality",
-    "max_pixels",
-    "max_bytes",
-    "max_redirects",
-    "allow_private",
-    "use_proxy",
-    "contact",
-    "respect_robots",
-    "per_domain_connections",
-    "per_domain_per_s",
-    "breaker_failures",
-    "longest_retry_after_s",
-    "compute_hash",
-    "verify_hash",
-)
-"""Options that img2dataset has nothing for: setting one beside it is refused."""
 POLICY = (
     "allow_private",
     "use_proxy",
@@ -142,56 +102,7 @@ class Download(Filter, name="download"):
     )
 
     def __post_init__(self) -> None:
-        for option, known in CHOICES.items():
-            if getattr(self, option) not in known:
-                raise RecipeError(f"download: {option} must be one of {', '.join(known)}")
-        for option in ("image_size", "svg_side_px", "connections", "max_bytes", "max_pixels"):
-            check_whole(self, option, 1)
-        for option in ("min_image_size", "max_redirects", "retries"):
-            check_whole(self, option, 0)
-        for option in ("per_domain_connections", "breaker_failures"):
-            check_whole(self, option, 0)
-        for option in (
-            "per_domain_per_s",
-            "longest_retry_after_s",
-            "max_image_area",
-            "max_aspect_ratio",
-        ):
-            check_number(self, option, 0)
-        check_number(self, "deadline_s", 0.1)
-        check_whole(self, "encode_quality", 0, 9 if self.encode_format == "png" else 100)
-        for field in fields(self):
-            if isinstance(field.default, bool):
-                check_flag(self, field.name)
-        if self.disallowed_header_directives:
-            check_names(self, "disallowed_header_directives")
-        self._check_words()
-        self._check_engine()
-
-    def _check_words(self) -> None:
-        for option in ("user_agent_token", "contact"):
-            value = getattr(self, option)
-            if not isinstance(value, str) or not value.isprintable():
-                raise RecipeError(f"download: {option} must be words on one line, not {value!r}")
-        if not self.user_agent_token.replace("-", "").replace("_", "").isalpha():
-            raise RecipeError("download: user_agent_token must be a word of letters, - and _")
-        if self.verify_hash:
-            check_names(self, "verify_hash")
-            if len(self.verify_hash) != 2 or self.verify_hash[1] not in HASHES:
-                raise RecipeError(
-                    "download: verify_hash must name a column of the pool and its kind of hash, "
-                    'as ["md5", "md5"]; kinds are ' + ", ".join(HASHES)
-                )
-
-    def _check_engine(self) -> None:
-        if self.engine == "img2dataset":
-            defaults = {f.name: f.default for f in fields(self)}
-            for option in NATIVE_ONLY:
-                if getattr(self, option) != defaults[option]:
-                    raise RecipeError(
-                        f"download: engine img2dataset has no {option}: leave it out, or use "
-                        'engine = "native"'
-                    )
+        check_download(self)
 
     @property
     def overlaps(self) -> bool:  # type: ignore[override]
