@@ -22,6 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BEGIN, END = "<!-- tree -->\n```\n", "```\n<!-- /tree -->"
 TREES = (
     "curate",
+    "curate/fetch",
     "curate/stages",
     "loaders",
     "train",
@@ -29,6 +30,7 @@ TREES = (
     "train/study",
     "scripts",
     "scripts/demo",
+    "benchmarks",
 )
 
 
