@@ -93,7 +93,7 @@ class Breadth:
             | _SAME
             | {
                 "allow_private": True,  # the benchmark's servers are on this machine
-                "connections": work.connections,
+                "connections": work.connections // 2,  # a process fetches two parts at once
                 "deadline_s": float(work.timeout_s),
                 "disable_all_reencoding": work.keep_bytes,
             }

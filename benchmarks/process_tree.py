@@ -14,7 +14,7 @@ from pathlib import Path
 LIMIT_S = 900.0
 SAMPLE_S = 0.25
 _SAMPLES_TO_A_MAP = 4  # reading a big process's memory map costs it milliseconds
-_BECOME_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER in linux/prctl.h
+_SET_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER in linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Us
     The kernel adds up the CPU time: a process that outlives its parent becomes our child, and its
     time is taken with it. What ``log`` is given is standard output and error.
     """
-    ctypes.CDLL(None, use_errno=True).prctl(_BECOME_SUBREAPER, 1, 0, 0, 0)
+    _become_subreaper(True)
     with log.open("wb") as sink:
         started = time.perf_counter()
         leader = subprocess.Popen(
@@ -57,9 +57,14 @@ def run(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Us
         over.set()
         sampler.join()
         _kill(leader.pid)
+        _become_subreaper(False)
     if leader.returncode:
         raise RuntimeError(f"{command[0]} ended with {leader.returncode}: {_tail(log)}")
     return Usage(wall_s, cpu_s, memory.largest_mb, memory.together_mb)
+
+
+def _become_subreaper(wanted: bool) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(_SET_SUBREAPER, int(wanted), 0, 0, 0)
 
 
 def _reap(leader: "subprocess.Popen[bytes]", started: float) -> tuple[float, float]:

@@ -38,9 +38,7 @@ class Brightness(Annotator, name="test_brightness"):
         return {"first_component": pa.array(flat[:, 0].astype(np.float32))}
 
 
-def recipe(
-    name: str = "test", min_words: int = 3, engine: str = "native", **output: Any
-) -> Recipe:
+def recipe(name: str = "test", min_words: int = 3, engine: str = "native", **output: Any) -> Recipe:
     stages = [
         {"name": "download", "image_size": 64, "engine": engine}
         | ({"allow_private": True, "per_domain_per_s": 0} if engine == "native" else {}),
