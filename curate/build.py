@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from breadth.loaders.arrow_file import write_arrow
-from breadth.loaders.errors import PoolError, RecipeError, ShardError
+from breadth.loaders.errors import Failed, PoolError, RecipeError, ShardError
 from breadth.loaders.manifest import Manifest
 
 from .barrier import decide
@@ -24,7 +24,17 @@ from .materialise import write_keep_list, write_shards
 from .part_store import sweep
 from .pool import Candidates, read_pool
 from .recipe import Recipe
-from .retry import begin_round, current_round, failed_pairs
+from .retry import (
+    NothingNew,
+    PictureGone,
+    begin_round,
+    check_news,
+    current_round,
+    failed_pairs,
+    finish_round,
+    is_unfinished,
+    take_back_round,
+)
 from .stages.download import Download
 from .stages.embed import Embed
 from .thumbs import ThumbsTask, choose
@@ -93,7 +103,23 @@ def build(
             if on_dashboard is not None and engine.dashboard:
                 on_dashboard(engine.dashboard)
             runner = Runner(engine, workspace.out / "failed", report)
-            return _run(workspace, recipe, legs, candidates, runner)
+            try:
+                return _run(workspace, recipe, legs, candidates, runner)
+            except (NothingNew, PictureGone) as error:
+                if not is_unfinished(workspace.out):
+                    raise
+                before = take_back_round(workspace.out)
+                legs = cut(stages, candidates.fingerprint, recipe.seed, before)
+                manifest = _run(workspace, recipe, legs, candidates, runner)
+                if isinstance(error, PictureGone):
+                    raise Failed(_TAKEN_BACK) from None
+                return manifest
+
+
+_TAKEN_BACK = (
+    "with what the retry brought, other pairs are chosen, and some of their pictures are gone: the "
+    "folder is as it was before; build in a new folder, or with [output] keep_staged = true"
+)
 
 
 def _run(
@@ -108,6 +134,8 @@ def _run(
         upto = legs[: leg.number + 1]
         label = ", ".join(stage.name for stage in leg.stages)
         runner(label, [LegTask(workspace, upto, part) for part in parts])
+        if is_unfinished(workspace.out):
+            check_news(workspace, leg, len(parts))
         if leg.barrier is not None:
             decide(workspace, upto, len(parts), runner)
     counts = runner("ledger", [LedgerTask(workspace, legs, part) for part in parts])
@@ -141,6 +169,7 @@ def _run(
     )
     for folder in (workspace.fetching, workspace.live, workspace.out / "failed"):
         shutil.rmtree(folder, ignore_errors=True)
+    finish_round(workspace.out)
     manifest.write(workspace.out)
     return manifest
 

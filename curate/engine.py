@@ -68,7 +68,8 @@ class Dask:
         waiting = iter(enumerate(tasks))
         index_of: dict[Any, int] = {}
         running = as_completed([])
-        for _ in range(workers * WINDOW):
+        threads = sum(self.client.nthreads().values())
+        for _ in range(max(workers * WINDOW, threads + workers)):
             self._submit(waiting, running, index_of)
         for future in running:
             error = future.exception() if future.status != "finished" else None
@@ -215,7 +216,8 @@ class Runner:
         first = errors[min(errors)]
         if len(errors) == tasks and isinstance(first, BreadthError) and first.exit_status == 2:
             return first
-        return Failed(
+        kind = next((type(e) for e in errors.values() if isinstance(e, Failed)), Failed)
+        return kind(
             f"{label} failed on {len(errors)} of {tasks} parts ({_short(first)}); details are in "
             f"{self.failed}; run the same command again to do what is left"
         )

@@ -20,7 +20,7 @@ from .live import ended
 from .part_store import Attempt, stem
 from .part_view import PartView
 from .pictures import Pictures
-from .retry import measured
+from .retry import PictureGone, measured
 from .scratch import Fetches, Scratch
 from .shard_writer import PairToWrite
 from .stage import Stage
@@ -70,11 +70,11 @@ class Measuring:
                 then = pc.take(before["sha256"], pa.array(rows[came]))
                 same = pc.equal(then, pc.take(found["sha256"], pa.array(came, pa.int64())))
                 if not pc.all(pc.fill_null(same, True), min_count=0).as_py():
-                    raise Failed(
+                    raise PictureGone(
                         "a picture is no longer what was measured: build in a new folder, or keep "
                         "every fetched picture with [output] keep_staged = true"
                     )
-            self._write_pictures(rows, found["image"])
+            self._write_pictures(rows, found.pop("image"))
 
     def _before(self, stage: Stage) -> dict[str, pa.Array]:
         return self._store.columns(stage, self._view.rows, stage.writes)
@@ -113,7 +113,8 @@ class Measuring:
         try:
             yield scratch
         finally:
-            shutil.rmtree(attempt.scratch)
+            # what a network file system still holds open is swept by the next build
+            shutil.rmtree(attempt.scratch, ignore_errors=True)
         ended(scratch.live)
         for phase, seconds in scratch.timings.items():
             self._phases[phase] += seconds
@@ -194,7 +195,7 @@ def refetch(workspace: Workspace, legs: Sequence[Leg], part: int, rows: np.ndarr
     gone = pictures.missing(rows)
     if len(gone):
         uid = view.candidates["uid"][int(gone[0])].as_py()
-        raise Failed(
+        raise PictureGone(
             f"{len(gone)} pictures could not be fetched again, {uid} first: try again later"
         )
 

@@ -30,6 +30,8 @@ class PartStore:
 
     leg: Path
     part: int
+    retry_round: int | None = None
+    """Where set, columns measured in a later round do not count."""
 
     def commits(self) -> list[Path]:
         """Return the part's committed folders, oldest first."""
@@ -59,9 +61,13 @@ class PartStore:
         return [
             folder / name
             for folder in self.commits()
-            for name in json.loads((folder / "done.json").read_text())["files"]
+            for name in self._counting(json.loads((folder / "done.json").read_text()))
             if name.startswith(f"{stem(stage)}.")
         ]
+
+    def _counting(self, done: Mapping[str, Any]) -> Iterable[str]:
+        later = self.retry_round is not None and done.get("round", 0) > self.retry_round
+        return () if later else done["files"]
 
     def pictures(self) -> list[tuple[Path, np.ndarray]]:
         """Return every picture tar that is still on disk, with the part's rows in its order."""

@@ -34,7 +34,7 @@ class Workspace:
 
     def store(self, leg: Leg, part: int) -> PartStore:
         """Return what a leg has measured of a part."""
-        return PartStore(self.parts / leg.folder, part)
+        return PartStore(self.parts / leg.folder, part, leg.retry_round)
 
     def verdict_file(self, leg: Leg, part: int, name: str = "") -> Path:
         """Return the file of the verdicts after a leg; ``local`` is before its barrier."""

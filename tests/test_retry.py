@@ -255,16 +255,17 @@ def test_where_nothing_can_be_retried_all_stays_as_it_is(
 
 
 def test_what_fails_again_can_be_tried_again(pool: Path, tmp_path: Path) -> None:
-    """Each round asks once for what is still away; the ledger has the last answer."""
+    """Each round asks once for what is still away; one that finds it so leaves all as it was."""
     away, out = break_some(), tmp_path / "out"
-    manifests = [run(pool, out)]
+    manifest = run(pool, out)
+    before, written = result(out), (out / "shards/00000.tar").stat().st_ino
     for _ in range(2):
         ASKED.clear()
-        manifests.append(run(pool, out, retry_failed=True))
+        assert run(pool, out, retry_failed=True) == manifest
         assert dict(ASKED) == dict.fromkeys(away, 1)
-        check_accounts(out, manifests[-1])
-    assert len({manifest.fingerprint for manifest in manifests}) == 3
-    assert len({manifest.pairs for manifest in manifests}) == 1
+        check_accounts(out, manifest)
+    assert result(out) == before
+    assert (out / "shards/00000.tar").stat().st_ino == written  # not a byte was copied
     ASKED.clear()
     run(pool, out)
     assert not ASKED
@@ -274,6 +275,27 @@ def test_what_fails_again_can_be_tried_again(pool: Path, tmp_path: Path) -> None
     run(pool, out, retry_failed=True)
     assert {row["url"]: row["failure"] for row in rows(out)}[gone] == GONE
     assert not [row for row in rows(out) if row["retryable"]]
+
+
+def test_a_retry_whose_pictures_are_gone_is_taken_back(pool: Path, tmp_path: Path) -> None:
+    """More pairs make top_fraction choose others; where those are gone, the build stays whole."""
+    SITE.update({link(n): AWAY for n in range(4)})
+    out = tmp_path / "out"
+    best = {"name": "top_fraction", "column": "original_width", "fraction": 0.5}
+    chosen = recipe(stages=[{"name": "test_flaky"}, best])
+    manifest = build(chosen, pool, out, scheduler="sync")
+    before = result(out)
+    SITE.clear()
+    SITE.update({link(n): GONE for n in range(4, PAIRS)})
+    for _ in range(2):
+        with pytest.raises(Failed, match="the folder is as it was before"):
+            build(chosen, pool, out, scheduler="sync", retry_failed=True)
+        assert result(out) == before
+        assert build(chosen, pool, out, scheduler="sync") == manifest
+    SITE.clear()
+    healed = build(chosen, pool, out, scheduler="sync", retry_failed=True)
+    assert healed.pairs > manifest.pairs
+    check_accounts(out, healed)
 
 
 def test_an_unfinished_build_is_finished_and_not_retried(
