@@ -163,7 +163,10 @@ def test_this_machine_is_private_unless_the_recipe_says_otherwise(site: Site) ->
         ({"encode_format": "png"}, "encode_quality must be a whole number from 0 to 9"),
         ({"verify_hash": ("md5",)}, "verify_hash must name a column"),
         ({"user_agent_token": "two words"}, "user_agent_token must be a word"),
-        ({"contact": "a\nb"}, "contact must be words on one line"),
+        ({"contact": "a\nb"}, "contact must be plain ASCII on one line"),
+        ({"contact": "Jürgen"}, "contact must be plain ASCII on one line"),
+        ({"downscale_interpolation": "cubic"}, "counts only with resize_quality"),
+        ({"connections": 2000}, "connections must be a whole number from 1 to 512"),
         ({"deadline_s": 0}, "deadline_s must be a number of at least 0.1"),
         ({"respect_robots": 1}, "respect_robots must be true or false"),
     ],
@@ -190,3 +193,10 @@ def test_wrong_options_are_refused_in_one_line(options: dict[str, object], words
 def test_img2datasets_messages_have_a_kind(message: str, kind: str) -> None:
     """So --retry-failed tries again what can succeed, whoever fetched it."""
     assert failure_of(message) == kind
+
+
+def test_how_it_is_fetched_may_change_without_fetching_again() -> None:
+    """Who asks, how fast and by which way is no part of what is measured; what is kept is."""
+    measured = Download().measuring()
+    assert Download(contact="https://example.org", connections=8, retries=3).measuring() == measured
+    assert Download(allow_private=True).measuring() != measured

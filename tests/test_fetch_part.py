@@ -24,6 +24,7 @@ from breadth.curate.fetch.isolated import Child
 from breadth.curate.fetch.picture import Shape, process
 from breadth.curate.fetch.spool import Spool
 from breadth.loaders.accounts import check_accounts
+from breadth.loaders.errors import Failed
 from breadth.loaders.manifest import Manifest
 
 from .conftest import Site, encode
@@ -119,6 +120,57 @@ def test_the_watchdog_ends_a_process_that_hangs() -> None:
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=50)
     assert ended.returncode == 70
     assert b"http://h/x.jpg" in ended.stderr
+
+
+def test_the_watchdog_spares_a_process_that_was_stopped(tmp_path: Path) -> None:
+    """Ctrl-Z and fg is no hang: only the time in which it ran counts."""
+    script = (
+        "import time\nfrom breadth.curate.fetch import watchdog\nwatchdog.LEAST_S = 5.0\n"
+        "with watchdog.Watchdog(0.1) as dog, dog.on('x'):\n"
+        "    print('on', flush=True)\n    end = time.monotonic() + 7\n"
+        "    while time.monotonic() < end: time.sleep(0.05)\n"
+    )
+    run = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert run.stdout is not None and run.stdout.readline() == b"on\n"
+    run.send_signal(signal.SIGSTOP)
+    time.sleep(6)
+    run.send_signal(signal.SIGCONT)
+    assert run.wait(30) == 0
+
+
+def test_a_child_that_cannot_start_is_no_fault_of_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails the part, in one line; and no module of the working directory is taken for ours."""
+    (tmp_path / "json.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    child = Child(Shape(), 5)
+    assert child.decode(GREY).failure is None
+    child.close()
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(Failed, match="no decoder could be started"):
+        Child(Shape(), 5).decode(GREY)
+
+
+def test_a_child_ends_with_its_parent(sick: None) -> None:
+    """kill -9 of a worker leaves no decoder behind that works on for ever."""
+    script = (
+        "import threading, time\nfrom breadth.curate.fetch.isolated import Child\n"
+        "from breadth.curate.fetch.picture import Shape\nchild = Child(Shape(), 300)\n"
+        "work = threading.Thread(target=child.decode, args=(b'HANG',), daemon=True)\nwork.start()\n"
+        "while child._process is None: time.sleep(0.05)\n"
+        "print(child._process.pid, flush=True)\ntime.sleep(100)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    decoder = Path(f"/proc/{int(parent.stdout.readline())}/stat")
+    time.sleep(2)  # it has loaded, and hangs
+    parent.kill()
+    parent.wait()
+    end = time.monotonic() + 20
+    while decoder.exists() and ") Z" not in decoder.read_text():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 class Source:

@@ -57,8 +57,8 @@ FAILURES: dict[str, Failure] = {
     "too_small": _picture("the shorter side is less than min_image_size"),
     "area": _picture("more pixels than max_image_area"),
     "aspect_ratio": _picture("the sides' ratio is more than max_aspect_ratio"),
-    "slow_picture": _picture("the decoder was still at work at the deadline"),
-    "crash": _picture("the decoder died of it, twice, and then by itself"),
+    "slow_picture": Failure(NOT_RESIZED, True, "the decoder was still at work at the deadline"),
+    "crash": _picture("the decoder died of it twice, in a process of its own"),
 }
 """Failures by name, in the order in which a fetch meets them."""
 

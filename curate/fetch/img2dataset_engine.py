@@ -7,6 +7,7 @@ import io
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -23,6 +24,10 @@ from .sniff import is_svg
 from .svg import render_svg
 
 FACTS = ("error_message", "width", "height", "original_width", "original_height", "exif", "sha256")
+
+
+_ALONE = threading.Lock()
+"""Its resizer redirects the process's file descriptors 1 and 2 for every picture."""
 
 
 def fetch_with_img2dataset(
@@ -42,7 +47,7 @@ def fetch_with_img2dataset(
         download = _downloader(folder, len(urls), collected, resizer, downloader, svg_side_px)
         # its printed tracebacks are what it does with a pair it loses, which keeps a row here
         printed = io.StringIO()
-        with redirect_stdout(printed), redirect_stderr(printed):
+        with _ALONE, redirect_stdout(printed), redirect_stderr(printed):
             whole, _ = download((0, str(links)))
     if not whole:  # it says so and goes on; were this a result, every pair would be lost
         why = printed.getvalue().strip().splitlines()[-1:] or ["no message"]

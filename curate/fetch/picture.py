@@ -88,7 +88,7 @@ def risky(body: bytes) -> bool:
         return False
     most = RISKY_JPEG_PIXELS if header.kind == "jpeg" else RISKY_PIXELS
     large = header.width * header.height > most
-    return header.kind in ("svg", "tiff") or large or header.scans > RISKY_SCANS
+    return header.kind in ("svg", "tiff", "avif") or large or header.scans > RISKY_SCANS
 
 
 def _made(source: bytes, header: Header, shape: Shape, start: float, body: bytes) -> Picture:

@@ -88,8 +88,10 @@ def _jpeg(body: bytes) -> Header:
     exif = b""
     profile: list[bytes] = []
     while at + 4 <= size:
-        if body[at] != 0xFF:
-            at += 1  # decoders skip what stands between segments, and warn
+        if body[at] != 0xFF:  # decoders skip what stands between segments, and warn
+            at = body.find(b"\xff", at)
+            if at < 0:
+                break
             continue
         marker = body[at + 1]
         if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:
@@ -105,7 +107,7 @@ def _jpeg(body: bytes) -> Header:
         elif marker == 0xE2 and body[at + 4 : at + 16] == b"ICC_PROFILE\x00":
             profile.append(body[at + 16 : at + 2 + length])
         at += 2 + length
-    if frame is None or len(frame[1]) < 6 or at + 4 > size:
+    if frame is None or len(frame[1]) < 6 or not 0 <= at <= size - 4:
         raise Refused("broken_picture", "it ends inside its header")
     return _framed(body, *frame, exif, b"".join(part[2:] for part in sorted(profile)))
 

@@ -3,7 +3,6 @@
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,7 +21,8 @@ class Watchdog:
 
     def __init__(self, deadline_s: float) -> None:
         self._limit_s = max(LEAST_S, 3 * deadline_s)
-        self._since: float | None = None
+        self._block = 0  # 0 between blocks, else the number of the block
+        self._blocks = 0
         self._what = ""
         self._over = threading.Event()
 
@@ -36,16 +36,21 @@ class Watchdog:
     @contextmanager
     def on(self, what: str) -> Iterator[None]:
         """Watch the block, which works at ``what``."""
-        self._what, self._since = what, time.monotonic()
+        self._blocks += 1
+        self._what, self._block = what, self._blocks
         try:
             yield
         finally:
-            self._since = None
+            self._block = 0
 
     def _watch(self) -> None:
-        while not self._over.wait(1.0):
-            since = self._since
-            if since is not None and time.monotonic() - since > self._limit_s:
+        """Count own waits, not the clock's seconds: a process that was stopped did not hang."""
+        block, waits = 0, 0
+        step_s = min(1.0, self._limit_s / 4)
+        while not self._over.wait(step_s):
+            waits = waits + 1 if self._block == block else 0
+            block = self._block
+            if block and waits * step_s > self._limit_s:
                 sys.stderr.write(
                     f"error: the picture at {self._what} holds its decoder for more than "
                     f"{self._limit_s:g} s; the process ends, run the same command again\n"

@@ -93,6 +93,8 @@ class Download(Filter, name="download"):
     resource = "network"
     thresholds = (  # how it fetches, not what it gets
         "deadline_s",
+        "use_proxy",
+        "contact",
         "retries",
         "connections",
         "per_domain_connections",
