@@ -62,6 +62,20 @@ def run(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Us
     return Usage(wall_s, cpu_s, memory.largest_mb, memory.together_mb)
 
 
+def session_cpu_s() -> float:
+    """Return the CPU time so far of all processes of this session, to a hundredth of a second.
+
+    Of those that have ended, only this process's own children count.
+    """
+    ended = os.times()
+    ticks = 0
+    for pid in _members(os.getsid(0)):
+        with suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+            ticks += int(fields[11]) + int(fields[12])  # user, system
+    return ended.children_user + ended.children_system + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _reap(leader: "subprocess.Popen[bytes]", started: float) -> tuple[float, float]:
     """Wait for every process of the leader's group; return wall time and CPU time."""
     wall_s = cpu_s = 0.0
