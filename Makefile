@@ -4,6 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && exit; done; echo python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
+PEERS := .venv/peers/.installed
 TORCH := torch==2.13.0
 
 .PHONY: demo test study bench bench-quick lint types pytest clean check-machine
@@ -23,12 +24,19 @@ types: $(STAMP)
 pytest: $(STAMP)
 	$(BIN)/pytest
 
-# needs nginx; with the machine to itself it takes a quarter of an hour, the quick one two minutes
-bench: $(STAMP)
+# needs nginx; with the machine to itself it takes three quarters of an hour, the quick one five minutes
+bench: $(STAMP) $(PEERS)
 	$(BIN)/python -m benchmarks.download
+	$(BIN)/python -m benchmarks.loaders
 
-bench-quick: $(STAMP)
+bench-quick: $(STAMP) $(PEERS)
 	$(BIN)/python -m benchmarks.download --quick
+	$(BIN)/python -m benchmarks.loaders --quick
+
+# loaders to compare with, each in an environment of its own that shares this one's packages
+$(PEERS): $(STAMP) benchmarks/loader_peers.py
+	$(BIN)/python -m benchmarks.loaders --setup $(@D)
+	touch $@
 
 study: $(STAMP)
 	$(BIN)/breadth study pilot --out study

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from breadth.loaders.index import read_index
+from breadth.loaders.index import whole_index
 from breadth.loaders.manifest import Shard
 from breadth.loaders.whole_file import replaced
 
@@ -101,7 +101,7 @@ class TarTask:
         """Return its entry in the manifest."""
         with self.tar.open("rb") as file:
             sha = file_digest(file, "sha256").hexdigest()
-        return Shard(self.name, len(read_index(self.tar)), self.tar.stat().st_size, sha)
+        return Shard(self.name, len(whole_index(self.tar)), self.tar.stat().st_size, sha)
 
 
 def _pictures(workspace: Workspace, legs: Sequence[Leg], part: int) -> Pictures:

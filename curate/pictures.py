@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from breadth.loaders.errors import ShardError
-from breadth.loaders.index import read_index
+from breadth.loaders.index import whole_index
 
 from .part_store import PartStore
 
@@ -106,7 +106,7 @@ def layout_of(folder: Path) -> dict[str, Any]:
 
 
 def _places(tar: Path) -> Iterator[Place | None]:
-    index = read_index(tar)
+    index = whole_index(tar)
     names = ("image_offset", "image_length", "image_ext")
     for offset, length, extension in zip(*(index[n].to_pylist() for n in names), strict=True):
         yield Place(tar, offset, length, extension) if length else None
@@ -131,4 +131,4 @@ def _stamp(tar: Path) -> tuple[int, ...]:
 
 @lru_cache(maxsize=256)
 def _indexed(tar: Path, _stamp: tuple[int, ...]) -> tuple[list[str], list[Place | None]]:
-    return read_index(tar)["uid"].to_pylist(), list(_places(tar))
+    return whole_index(tar)["uid"].to_pylist(), list(_places(tar))

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from breadth.loaders.errors import PoolError
 from breadth.loaders.folder import open_folder
+from breadth.loaders.index import whole_index
 from breadth.loaders.manifest import Manifest
 
 from .schema import VERDICT
@@ -26,11 +27,14 @@ def shard_folder(path: str) -> Path | None:
 def read_shards(folder: Path) -> pa.Table:
     """Read every pair's columns, with ``_shard`` and ``_row`` to find its picture again.
 
-    ``_no_picture`` marks the pairs without one. Raises PoolError, ShardError.
+    ``_no_picture`` marks the pairs without one. Raises PoolError, and ShardError
+    where any shard is damaged: no pair may disappear unaccounted.
     """
     if (folder / "build.json").is_file() and not (folder / "manifest.json").is_file():
         raise PoolError(f"the build in {folder} is not finished: run the same build command again")
     pairs = open_folder(folder)
+    for shard in pairs.shards:
+        whole_index(shard, folder)
     table = pairs.candidates(tuple(VERDICT))
     table = table.append_column("_no_picture", pc.equal(pairs.index["image_length"], 0))
     if (folder / "manifest.json").is_file() and Manifest.read(folder).keep_list:

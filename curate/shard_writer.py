@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import orjson
 import pyarrow as pa
@@ -103,6 +104,8 @@ def _add_pair(
         "caption_length": len(caption),
         "json_offset": tar.add(f"{uid}.json", described),
         "json_length": len(described),
+        "image_crc": crc32(encoded),
+        "damage": None,
     }
 
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import BinaryIO
 
 from breadth.loaders.errors import ShardError
-from breadth.loaders.tar import BLOCK
+from breadth.loaders.tar_header import BLOCK
 
 FLUSH_BYTES = 1 << 20
 """Members are gathered to pieces of this size: written one by one they cost three times as much."""

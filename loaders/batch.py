@@ -11,7 +11,8 @@ from torch import Tensor
 class Batch(NamedTuple):
     """Pairs in order; ``positions`` are their places in the endless canonical order.
 
-    images: uint8 [B, 3, H, W] · tokens: int64 [B, T], 0 is padding · positions: int64 [B]
+    images: uint8 [B, 3, H, W], channels last in memory · tokens: int64 [B, T], 0 is padding ·
+    positions: int64 [B]. A batch is valid for as long as it is held.
     """
 
     uids: list[str]

@@ -21,14 +21,17 @@ def parquet_columns(parquet: Path) -> list[str]:
 
 
 def join_parquet(index: pa.Table, parquet: Path, names: Sequence[str] | None) -> pa.Table:
-    """Return the rows of a parquet that belong to the pairs of an index, without ``uid``."""
+    """Return the rows of a parquet that belong to the pairs of an index, without ``uid``.
+
+    A damaged pair may have lost what links it to its row, and has null in every column then.
+    """
     present = parquet_columns(parquet)
     wanted = [name for name in names or present if name in present and name != "uid"]
     # img2dataset's parquet has a row for failures too, and is joined by key.
     for link in (link for link in ("uid", "key") if link in present):
         table = pq.read_table(parquet, columns=list(dict.fromkeys([*wanted, link])))
         places = pc.index_in(index[link], table[link])
-        if not places.null_count:
+        if not pc.any(pc.and_(places.is_null(), index["damage"].is_null())).as_py():
             return table.take(places).select(wanted)
     raise ShardError(f"{parquet} describes other pairs than its shard: delete or rebuild it")
 

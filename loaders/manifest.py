@@ -70,17 +70,22 @@ class Manifest:
         path = folder / MANIFEST_NAME
         if not path.is_file():
             raise PoolError(f"{folder} has no {MANIFEST_NAME}: give a finished build's folder")
+        return cls.parse(path.read_bytes(), str(path))
+
+    @classmethod
+    def parse(cls, text: bytes, place: str) -> "Manifest":
+        """Return the manifest that a text is, found at ``place``; raises as ``read`` does."""
         try:
-            stored = json.loads(path.read_bytes())
+            stored = json.loads(text)
             known = {f.name for f in fields(cls)}
             values = {k: v for k, v in stored.items() if k in known}
             shards = tuple(Shard(**shard) for shard in stored.get("shards", ()))
             funnel = tuple(stored.get("funnel", ()))
             manifest = cls(**values | {"shards": shards, "funnel": funnel})
         except (ValueError, TypeError, AttributeError) as error:
-            raise PoolError(f"{path} is damaged: build the folder again") from error
+            raise PoolError(f"{place} is damaged: build the folder again") from error
         if manifest.format != FORMAT:
-            raise PoolError(f"{path} has format {manifest.format}, this Breadth reads {FORMAT}")
+            raise PoolError(f"{place} has format {manifest.format}, this Breadth reads {FORMAT}")
         return manifest
 
     def locate(self, folder: Path, shard: Shard) -> Path:

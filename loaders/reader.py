@@ -1,110 +1,182 @@
-"""Read the pairs of a batch, and keep what was decoded where it fits in memory."""
+"""Read pairs into the memory of a batch, and keep what was decoded where it fits."""
 
-# B pairs, H = W = image_px, T tokens
-
-from concurrent.futures import Executor, Future
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer
 
-from .batch import Batch
-from .decode import DecodeError, decode
+from .crop import random_resized_crop
+from .decode import DecodeError, decode_into
 from .errors import ShardError
 from .folder import Folder
-from .tokenize import PAD, encode
+from .quarantine import one_line
+from .shared_batches import SharedBatches
+from .stall import Stopwatch
+from .storage import View
+from .tokenize import encode
+
+TASK_PAIRS = 16  # so that no thread is left long with the last task of a batch
+AUGMENTS = ("center", "random_resized_crop")
 
 
-class Reading(NamedTuple):
-    """A batch in the making: its pictures are complete when every future is done."""
+class Fault(NamedTuple):
+    """Why there is no pair in a place of a batch: the class of the error and its message."""
 
-    rows: np.ndarray
-    positions: np.ndarray
-    pictures: np.ndarray
-    futures: list[Future]
+    place: int
+    error: str
+    message: str
+
+
+class Answer(NamedTuple):
+    """A slot's places that were asked for are filled, but for faults; ``spent``: Stopwatch sums."""
+
+    slot: int
+    faults: list[Fault]
+    spent: dict[str, tuple[float, int]]
 
 
 class Reader:
-    """Decodes and encodes pairs of a folder; ``rows`` are all that will be asked for, sorted."""
+    """Fills batches from a folder: ``rows`` and ``positions`` say with what.
+
+    ``kept_pairs`` is how many different rows will be asked for, where decoded ones shall be kept.
+    """
 
     def __init__(
         self,
         folder: Folder,
-        rows: np.ndarray,
+        batches: SharedBatches,
         *,
-        image_px: int,
         tokenizer: Tokenizer | None,
-        context_length: int,
-        cache_bytes: int,
+        augment: str,
+        seed: int,
+        check: bool,
+        kept_pairs: int,
     ) -> None:
-        self._folder, self._rows, self._px = folder, rows, image_px
-        self._tokenizer, self._context_length = tokenizer, context_length
-        pair_bytes = 3 * image_px**2 + 4 * context_length + 1
-        self.keeps_all = len(rows) * pair_bytes <= cache_bytes
-        kept = len(rows) if self.keeps_all else 0
-        self._pictures = np.empty((kept, 3, image_px, image_px), np.uint8)
-        self._is_kept = np.zeros(kept, bool)
-        self._tokens = np.full((kept, context_length), PAD, np.int32)
+        self._folder, self._batches, self._tokenizer = folder, batches, tokenizer
+        self._is_random, self._seed, self._check = augment != "center", seed, check
+        px, length = batches.sizes.image_px, batches.sizes.context_length
+        self._kept_images = np.empty((kept_pairs, px, px, 3), np.uint8)
+        self._kept_tokens = np.empty((kept_pairs, length), np.int32)
+        self._kept_at = np.full(len(folder) if kept_pairs else 0, -1, np.int32)
+        self._kept, self._keeping = 0, threading.Lock()
 
-    def start(
-        self, pool: Executor, threads: int, rows: np.ndarray, positions: np.ndarray
-    ) -> Reading:
-        """Begin to read the pairs at ``rows`` in ``threads`` tasks of ``pool``."""
-        pictures = np.empty((len(rows), 3, self._px, self._px), np.uint8)
-        missing = np.arange(len(rows))
-        if self.keeps_all:
-            slots = np.searchsorted(self._rows, rows)
-            known = self._is_kept[slots]
-            pictures[known] = self._pictures[slots[known]]
-            missing = missing[~known]
-        futures = [
-            pool.submit(self._fill, pictures, rows, places)
-            for places in np.array_split(missing, threads)
-            if len(places)
-        ]
-        return Reading(rows, positions, pictures, futures)
+    def fill(self, slot: int, places: np.ndarray, decoders: Executor | None) -> Answer:
+        """Read the pairs at some places of a slot, with the help of some threads."""
+        watch = Stopwatch()
+        missing = self._copy_kept(slot, places, watch)
+        faults: list[Fault] = []
+        if len(missing):
+            began = perf_counter()
+            rows = self._batches.rows[slot, missing]
+            views = self._folder.pictures(rows, check=self._check)
+            watch.add("fetch", perf_counter() - began, len(missing))
+            step = max(1, min(TASK_PAIRS, len(missing) // 4))
+            cuts = [slice(at, at + step) for at in range(0, len(missing), step)]
+            run = decoders.map if decoders else map
+            work = run(partial(self._decode, slot, missing, views, watch), cuts)
+            faults = self._encode(slot, missing, watch)  # while others decode
+            for found in work:
+                faults += found
+            self._keep(slot, missing, faults, watch)
+        return Answer(slot, sorted({f.place: f for f in faults}.values()), dict(watch.sums()))
 
-    def finish(self, reading: Reading) -> Batch:
-        """Wait for a batch; raises ShardError naming a pair that cannot be decoded."""
-        for future in reading.futures:
-            future.result()
-        return Batch(
-            [self._folder.uids[row] for row in reading.rows],
-            torch.from_numpy(reading.pictures),
-            torch.from_numpy(self._encoded(reading.rows)),
-            reading.positions,
-        )
+    def _decode(
+        self, slot: int, places: np.ndarray, views: list[View], watch: Stopwatch, cut: slice
+    ) -> list[Fault]:
+        """Decode the pictures of some of the places, in one thread."""
+        began, faults = perf_counter(), []
+        images, positions = self._batches.images[slot], self._batches.positions[slot]
+        for place, view in zip(places[cut].tolist(), views[cut], strict=True):
+            if isinstance(view, ShardError):
+                faults.append(Fault(place, type(view).__name__, one_line(view)))
+                continue
+            crop = None
+            if self._is_random:
+                crop = partial(random_resized_crop, int(positions[place]), self._seed)
+            try:
+                decode_into(view, images[place], crop)
+            except DecodeError as error:
+                faults.append(Fault(place, type(error).__name__, one_line(error)))
+        watch.add("decode", perf_counter() - began, len(places[cut]))
+        return faults
 
-    def _fill(self, pictures: np.ndarray, rows: np.ndarray, places: np.ndarray) -> None:
-        for place in places:
-            pictures[place] = self._decoded(int(rows[place])).transpose(2, 0, 1)
-        if self.keeps_all:
-            slots = np.searchsorted(self._rows, rows[places])
-            self._pictures[slots] = pictures[places]
-            self._is_kept[slots] = True  # last: another thread copies what this says is there
-
-    def _decoded(self, row: int) -> np.ndarray:
-        try:
-            return decode(self._folder.image(row), self._px)
-        except DecodeError as error:
-            raise ShardError(
-                f"{self._folder.name_of(row)} cannot be decoded ({error}): "
-                "leave its uid out with --subset, or build the folder again"
-            ) from error
-
-    def _encoded(self, rows: np.ndarray) -> np.ndarray:
-        """Return tokens of the captions: int64 [B, T], or [B, 0] without a tokenizer."""
-        if self._tokenizer is None or not self.keeps_all:
-            return self._encode(rows)
-        slots = np.searchsorted(self._rows, rows)
-        new = np.flatnonzero(self._tokens[slots, 0] == PAD)  # what is encoded begins with BOS
-        if len(new):
-            self._tokens[slots[new]] = self._encode(rows[new])
-        return self._tokens[slots].astype(np.int64)
-
-    def _encode(self, rows: np.ndarray) -> np.ndarray:
+    def _encode(self, slot: int, places: np.ndarray, watch: Stopwatch) -> list[Fault]:
         if self._tokenizer is None:
-            return np.empty((len(rows), 0), np.int64)
-        captions = [self._folder.caption(int(row)) for row in rows]
-        return encode(self._tokenizer, captions, self._context_length)
+            return []
+        began = perf_counter()
+        captions = self._folder.captions(self._batches.rows[slot, places])
+        fetched = perf_counter()
+        faults = [
+            Fault(place, type(caption).__name__, one_line(caption))
+            for place, caption in zip(places.tolist(), captions, strict=True)
+            if isinstance(caption, ShardError)
+        ]
+        texts = ["" if isinstance(caption, ShardError) else caption for caption in captions]
+        length = self._batches.sizes.context_length
+        self._batches.tokens[slot, places] = encode(self._tokenizer, texts, length)
+        watch.add("fetch", fetched - began, 0)
+        watch.add("collate", perf_counter() - fetched, len(places))
+        return faults
+
+    def _copy_kept(self, slot: int, places: np.ndarray, watch: Stopwatch) -> np.ndarray:
+        """Copy the pairs that are kept; return the places of the others."""
+        if not len(self._kept_images):
+            return places
+        began = perf_counter()
+        at = self._kept_at[self._batches.rows[slot, places]]
+        known = at >= 0
+        for place, kept in zip(places[known], at[known], strict=True):
+            self._batches.images[slot, place] = self._kept_images[kept]
+        self._batches.tokens[slot, places[known]] = self._kept_tokens[at[known]]
+        watch.add("copy", perf_counter() - began, int(known.sum()))
+        return places[~known]
+
+    def _keep(self, slot: int, places: np.ndarray, faults: list[Fault], watch: Stopwatch) -> None:
+        if not len(self._kept_images):
+            return
+        began, bad = perf_counter(), {fault.place for fault in faults}
+        with self._keeping:
+            for place in places.tolist():
+                row = self._batches.rows[slot, place]
+                if place in bad or self._kept_at[row] >= 0:
+                    continue
+                self._kept_images[self._kept] = self._batches.images[slot, place]
+                self._kept_tokens[self._kept] = self._batches.tokens[slot, place]
+                self._kept_at[row] = self._kept  # last: others copy what it says is there
+                self._kept += 1
+        watch.add("copy", perf_counter() - began, 0)
+
+
+class ReaderThreads:
+    """Runs a reader in threads, or at once where there are none; ``done`` gets what comes of it."""
+
+    def __init__(
+        self, reader: Reader, threads: int, ahead: int, done: Callable[[Answer | Exception], None]
+    ) -> None:
+        self._reader, self._done = reader, done
+        self._decoders = ThreadPoolExecutor(threads) if threads else None
+        self._fillers = ThreadPoolExecutor(ahead + 1) if threads else None
+
+    def ask(self, slot: int, places: np.ndarray) -> None:
+        """Begin to fill some places of a slot."""
+        if self._fillers is None:
+            self._fill(slot, places)
+        else:
+            self._fillers.submit(self._fill, slot, places)
+
+    def close(self) -> None:
+        """Finish what is being decoded, and forget the rest."""
+        for pool in (self._fillers, self._decoders):
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _fill(self, slot: int, places: np.ndarray) -> None:
+        try:
+            self._done(self._reader.fill(slot, places, self._decoders))
+        except Exception as error:  # whatever it is belongs to who waits for the batch
+            self._done(error)

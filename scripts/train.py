@@ -16,7 +16,11 @@ import click
 @click.argument("recipe")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of pairs.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder.")
-@click.option("--subset", help="File of uids to use: .txt (one a line), .parquet or .npy.")
+@click.option(
+    "--subset",
+    help="Pairs to use: a file of uids (.txt, one a line, .parquet or .npy), a bitmap (.npy) or an "
+    "expression over the columns, such as 'clip_score > 0.3'.",
+)
 @click.option("--device", help="cpu, cuda or cuda:N; by default cuda where there is one.")
 def train(recipe: str, data: Path, out: Path, subset: str | None, device: str | None) -> None:
     """Train RECIPE, a shipped name or a TOML file, on the pairs of a folder.
@@ -30,35 +34,36 @@ def train(recipe: str, data: Path, out: Path, subset: str | None, device: str | 
 
     chosen = load_recipe(recipe)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    uids = None if subset is None else read_subset(subset)
-    if uids is not None:
-        click.echo(found_text(data, uids), err=True)
+    uids = None
+    if subset is not None:
+        uids, said = choose_pairs(data, subset, chosen.steps * chosen.batch_pairs)
+        click.echo(said, err=True)
     with progress_bar(chosen.steps) as progress:
         metrics = loop.train(chosen, data, out, subset=uids, device=device, progress=progress)
     losses = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("loss", *chosen.weights))
     click.echo(f"{out}: {metrics['step']} steps of {chosen.name}, {losses}")
 
 
-def read_subset(subset: str) -> list[str]:
-    """Read a file of uids; raises Refused for anything else."""
-    from breadth.loaders.errors import Refused
-    from breadth.loaders.subset import read_uids
+def choose_pairs(data: Path, subset: str, visits: int) -> tuple[list[str], str]:
+    """Return the uids that a subset names and how a run of so many visits will fetch them.
 
-    path = Path(subset)
-    if not path.is_file() and path.suffix not in (".txt", ".parquet", ".npy"):
-        raise Refused(
-            f"--subset {subset!r} is no file of uids, and expressions are not known yet;"
-            " give a .txt, .parquet or .npy file"
-        )
-    return read_uids(path).to_pylist()
+    A list may name pairs that the data has not, but never silently: the text says how many it has.
+    Raises PoolError where the subset can be no list, bitmap or expression.
+    """
+    import pyarrow as pa
 
-
-def found_text(data: Path, uids: list[str]) -> str:
-    """Say how many of a list's uids the data has: a list may name more, but never silently."""
+    from breadth.loaders.access import choose_access
     from breadth.loaders.folder import open_folder
+    from breadth.loaders.subset import LISTS, read_subset, resolve_subset
 
-    found = len(open_folder(data).rows_of(uids))
-    return f"{found:,} pairs of {data} are among the {len(set(uids)):,} uids of the subset"
+    folder = open_folder(data)
+    chosen = read_subset(subset) if Path(subset).suffix in LISTS else subset
+    rows = resolve_subset(folder, chosen)
+    epochs = visits / max(1, len(rows))
+    access = choose_access(folder, rows, remote=folder.storage.is_remote, epochs=epochs)
+    listed = f" of the {len(chosen):,} listed" if isinstance(chosen, pa.Array) else ""
+    said = f"{len(rows):,} pairs{listed} are in {data}; {access.why}"
+    return folder.index["uid"].take(rows).to_pylist(), said
 
 
 @contextmanager

@@ -1,143 +1,163 @@
-"""Indexing tars: every member is found where it is, and no damage goes unnoticed."""
+"""Indexing tars: pairs are found where they are, and damage marks the pairs that it touches."""
 
-import gzip
-import io
 import json
 import tarfile
+import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from breadth.loaders import pair_members
 from breadth.loaders.errors import ShardError
 from breadth.loaders.index import (
     INDEX_SCHEMA,
+    damage_of,
     foreign_uid,
     index_tar,
     picture_extension,
     read_index,
-    read_member,
+    whole_index,
     write_index,
 )
-from breadth.loaders.tar import map_tar
 
-FORMATS = {"ustar": tarfile.USTAR_FORMAT, "pax": tarfile.PAX_FORMAT, "gnu": tarfile.GNU_FORMAT}
-
-
-def write_tar(path: Path, members: dict[str, bytes], kind: str = "ustar", mtime: float = 0) -> Path:
-    """Write a tar with Python's own writer."""
-    with tarfile.open(path, "w", format=FORMATS[kind]) as tar:
-        for name, body in members.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mtime = len(body), mtime
-            tar.addfile(info, io.BytesIO(body))
-    return path
+from .damaged_tars import overwrite, parts_of, some_members, write_tar
 
 
-def some_members(pairs: int = 4) -> dict[str, bytes]:
-    """Make the members of a few pairs as img2dataset names them."""
-    rng = np.random.default_rng(0)
-    members = {}
-    for i in range(pairs):
-        members[f"{i:09d}.jpg"] = rng.bytes(100 + 411 * i)
-        members[f"{i:09d}.txt"] = f"caption {i}".encode()
-        members[f"{i:09d}.json"] = json.dumps({"key": f"{i:09d}", "status": "success"}).encode()
-    return members
+def damaged(path: Path) -> dict[str, str]:
+    """Return the damage of every pair that has any, by key."""
+    return {row["key"]: row["damage"] for row in index_tar(path).to_pylist() if row["damage"]}
 
 
-@pytest.mark.parametrize(
-    ("kind", "prefix", "mtime"),
-    [
-        ("ustar", "", 0),
-        ("pax", "", 1700000000.25),
-        ("pax", "a" * 150 + "/", 0),
-        ("gnu", "b" * 150 + "/", 0),
-        ("ustar", "c" * 90 + "/", 0),
-        ("pax", "žlutý/", 0.5),
-    ],
-)
-def test_offsets_are_those_of_tarfile(tmp_path: Path, kind: str, prefix: str, mtime: float) -> None:
-    """Whatever headers a writer chose, members are found where Python's tarfile finds them."""
-    members = {prefix + name: body for name, body in some_members().items()}
-    path = write_tar(tmp_path / "00000.tar", members, kind, mtime)
-    with tarfile.open(path) as tar:
-        expected = {m.name: (m.offset_data, m.size) for m in tar}
-    for row in index_tar(path).to_pylist():
+@pytest.mark.parametrize("kind", ["ustar", "pax", "gnu"])
+def test_rows_say_where_members_are(tmp_path: Path, kind: str) -> None:
+    """Every member of every pair is found where the row says, and the picture has its CRC."""
+    members = some_members(7, "žlutý/" if kind == "pax" else "a/")
+    path = write_tar(tmp_path / "00000.tar", members, kind)
+    rows, body = index_tar(path).to_pylist(), path.read_bytes()
+    assert [row["key"] + ".jpg" for row in rows] == list(members)[::3]
+    for row in rows:
         for column, extension in (("image", "jpg"), ("caption", "txt"), ("json", "json")):
-            found = (row[f"{column}_offset"], row[f"{column}_length"])
-            assert found == expected[f"{row['key']}.{extension}"]
-            assert read_member(map_tar(path), *found) == members[f"{row['key']}.{extension}"]
+            begin, length = row[f"{column}_offset"], row[f"{column}_length"]
+            assert body[begin : begin + length] == members[f"{row['key']}.{extension}"]
+        assert row["image_crc"] == zlib.crc32(members[f"{row['key']}.jpg"])
+        assert row["damage"] is None
+    without = index_tar(path, checksums=False)
+    assert without["image_crc"].null_count == 7
+    assert without.drop_columns("image_crc").equals(index_tar(path).drop_columns("image_crc"))
 
 
 def test_a_cut_is_found_wherever_it_is(tmp_path: Path) -> None:
-    """A tar that lost its end is refused with its name, even if cut between two members."""
-    whole = write_tar(tmp_path / "whole.tar", some_members()).read_bytes()
-    with tarfile.open(tmp_path / "whole.tar") as tar:
-        end = max(m.offset_data + m.size for m in tar)
-    path = tmp_path / "00007.tar"
-    for cut in [*range(1, end, 173), *range(512, end, 512)]:
-        path.write_bytes(whole[:cut])
-        with pytest.raises(ShardError, match=r"00007\.tar is cut short") as error:
-            index_tar(path)
-        assert "\n" not in str(error.value)
+    """A tar that lost its end has the pairs before the cut, marks the one it cut, and says so."""
+    whole = write_tar(tmp_path / "whole.tar", some_members())
+    parts, body = parts_of(whole), whole.read_bytes()
+    rows = {row["key"]: row for row in index_tar(whole).to_pylist()}
+    path = tmp_path / "whole" / "whole.tar"
+    path.parent.mkdir()
+    end = max(part.end for part in parts.values())
+    for cut in [*range(700, end, 173), *range(1024, end + 1, 512)]:
+        path.write_bytes(body[:cut])
+        index = index_tar(path)
+        (begin, stop, why) = damage_of(index).gaps[-1]
+        assert begin <= stop == cut and why == "cut short"
+        for row in index.to_pylist():
+            last = parts[f"{row['key']}.json"]
+            assert (row["damage"] is None) == (last.begin + last.length <= cut)
+            if row["damage"] is None:
+                assert row == rows[row["key"]]
 
 
 @pytest.mark.parametrize("fill", [b"\0", b"\xff"])
-def test_a_damaged_header_is_found(tmp_path: Path, fill: bytes) -> None:
-    """An overwritten header is an error: tarfile and webdataset take it for the archive's end."""
+@pytest.mark.parametrize("member", range(12))
+def test_a_damaged_header_costs_one_pair(tmp_path: Path, fill: bytes, member: int) -> None:
+    """An overwritten header marks its pair and no other: the tail of the shard is not lost."""
     path = write_tar(tmp_path / "00000.tar", some_members())
-    with tarfile.open(path) as tar:
-        offset = tar.getmembers()[5].offset
-    damaged = bytearray(path.read_bytes())
-    damaged[offset : offset + 512] = fill * 512
-    path.write_bytes(damaged)
-    with pytest.raises(ShardError, match="damaged"):
-        index_tar(path)
+    whole = index_tar(path).to_pylist()
+    name, part = list(parts_of(path).items())[member]
+    overwrite(path, part.start, fill * 512)
+    index = index_tar(path)
+    rows = index.to_pylist()
+    assert [row for row in rows if not row["damage"]] == [
+        row for row in whole if row["key"] != name.split(".")[0]
+    ]
+    ((key, why),) = damaged(path).items()
+    lost = {"jpg": "picture", "txt": "caption", "json": "json"}[name.split(".")[1]]
+    assert key == name.split(".")[0]
+    assert why.startswith(f"its {lost} may be lost: a")
+    assert why.endswith(f"header at byte {part.start}")
+    assert damage_of(index)[:2] == (1, part.end - part.start)
 
 
-@pytest.mark.parametrize("size", [b"77777777777\0", b"abcdefghijk\0", b"-0000000001\0"])
-def test_a_size_that_cannot_be_is_found(tmp_path: Path, size: bytes) -> None:
-    """A header with a right checksum and a wrong size is an error: nothing is read beyond."""
-    path = write_tar(tmp_path / "00000.tar", some_members())
-    header = bytearray(path.read_bytes()[:512])
-    header[124:136] = size
-    header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % sum(header)
-    path.write_bytes(header + path.read_bytes()[512:])
-    with pytest.raises(ShardError, match=r"cut short|damaged header"):
-        index_tar(path)
+def test_pairs_that_lost_even_their_names_are_counted(tmp_path: Path) -> None:
+    """Where whole pairs are overwritten, the bytes and their place are in the index."""
+    path = write_tar(tmp_path / "00000.tar", some_members(9))
+    parts = parts_of(path)
+    begin, end = parts["000000003.jpg"].start, parts["000000005.json"].end
+    overwrite(path, begin, b"\xff" * (end - begin))
+    index = index_tar(path)
+    assert damage_of(index) == (0, end - begin, [(begin, end, "a damaged header")])
+    assert [int(key) for key in index["key"].to_pylist()] == [0, 1, 2, 6, 7, 8]
 
 
-def test_an_empty_or_compressed_file_is_refused(tmp_path: Path) -> None:
-    """An empty file and a gzip file with the name of a tar each get their own message."""
-    path = write_tar(tmp_path / "00000.tar", some_members())
-    path.write_bytes(gzip.compress(path.read_bytes()))
-    with pytest.raises(ShardError, match="compressed"):
-        index_tar(path)
-    path.write_bytes(b"")
-    with pytest.raises(ShardError, match="empty"):
-        index_tar(path)
+def test_only_what_most_pairs_have_is_missed(tmp_path: Path) -> None:
+    """Beside damage, a pair without json is whole where pairs have none, and is not elsewhere."""
+    members = {n: b for n, b in some_members(9).items() if not n.endswith("json")}
+    path = write_tar(tmp_path / "00000.tar", members)
+    overwrite(path, parts_of(path)["000000004.txt"].start, b"\xff" * 512)
+    assert list(damaged(path)) == ["000000004"]
+    del members["000000006.txt"]  # far from the damage: it may well have none
+    path = write_tar(tmp_path / "00000.tar", members)
+    overwrite(path, parts_of(path)["000000004.txt"].start, b"\xff" * 512)
+    assert list(damaged(path)) == ["000000004"]
 
 
-def test_links_are_refused(tmp_path: Path) -> None:
-    """A tar with a symbolic link is refused: a pair must not point outside its shard."""
+def test_damaged_pairs_are_not_asked_what_is_usual(tmp_path: Path) -> None:
+    """Where every other pair is damaged, too, one that lacks a member is not called whole."""
+    path = write_tar(tmp_path / "00000.tar", some_members(2))
+    cut = parts_of(path)["000000001.jpg"].begin + 1
+    overwrite(path, 0, b"\xff" * 512)
+    path.write_bytes(path.read_bytes()[:cut])
+    assert list(damaged(path)) == ["000000000", "000000001"]
+
+
+def test_damage_is_found_where_members_of_a_pair_lie_apart(tmp_path: Path) -> None:
+    """Where all pictures come before all captions, a lost caption marks the pair it belongs to."""
+    members = some_members(9)
+    apart = {n: members[n] for e in ("jpg", "txt", "json") for n in members if n.endswith(e)}
+    path = write_tar(tmp_path / "00000.tar", apart)
+    overwrite(path, parts_of(path)["000000004.txt"].start, b"\xff" * 512)
+    assert list(damaged(path)) == ["000000004"]
+
+
+def test_a_member_that_comes_twice_costs_its_pair(tmp_path: Path) -> None:
+    """Of two members of one name neither is chosen; what is no part of a pair may come twice."""
     path = tmp_path / "00000.tar"
     with tarfile.open(path, "w") as tar:
-        info = tarfile.TarInfo("0.jpg")
-        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(info)
-    with pytest.raises(ShardError, match="link"):
-        index_tar(path)
+        for name in ("0.jpg", "0.txt", "1.jpg", "0.TXT", "2.seg.png", "2.seg.png", "2.jpg"):
+            tar.addfile(tarfile.TarInfo(name))
+    assert damaged(path) == {"0": "its txt comes twice"}
+    assert index_tar(path)["key"].to_pylist() == ["0", "1", "2"]
 
 
-def test_a_name_that_comes_twice_is_refused(tmp_path: Path) -> None:
-    """Two members of one name are an error, not a choice."""
-    path = tmp_path / "00000.tar"
-    with tarfile.open(path, "w") as tar:
-        for _ in range(2):
-            tar.addfile(tarfile.TarInfo("0.txt"))
-    with pytest.raises(ShardError, match=r"0\.txt twice"):
-        index_tar(path)
+def test_a_member_beyond_the_cap_costs_its_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture that is too large is not read, and its neighbours are."""
+    monkeypatch.setattr(pair_members, "MEMBER_BYTES", 900)
+    path = write_tar(tmp_path / "00000.tar", some_members(4) | {"big.seg": bytes(5000)})
+    found = {
+        row["key"]: (row["image_offset"], row["damage"]) for row in index_tar(path).to_pylist()
+    }
+    assert [key for key, (offset, _) in found.items() if offset] == ["000000000", "000000001"]
+    assert found["000000002"][1] == "its jpg has 922 bytes, over 900"
+    assert found["big"] == (0, None)
+
+
+@pytest.mark.parametrize("text", [b"no json", b"[1, 2]", b'{"uid": ', b"7", b"\xff{}"])
+def test_a_bad_json_member_costs_its_pair(tmp_path: Path, text: bytes) -> None:
+    """A json member that is no object marks its pair; NaN and half surrogates do not."""
+    odd = b'{"score": NaN, "name": "\\ud83d"}'
+    path = write_tar(tmp_path / "0.tar", {"0.json": text, "1.json": odd, "2.json": b"{}"})
+    assert damaged(path) == {"0": "its json is not a JSON object"}
 
 
 def test_members_of_a_pair_need_not_be_neighbours(tmp_path: Path) -> None:
@@ -170,8 +190,23 @@ def test_an_index_is_used_only_for_the_tar_it_was_made_for(tmp_path: Path) -> No
     write_tar(path, some_members(30))
     assert read_index(path).num_rows == 30
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(ShardError, match="cut short"):
-        read_index(path)
+    assert damage_of(read_index(path)).gaps[0][2] == "cut short"
+    with pytest.raises(ShardError, match=r"00000\.tar has .*cut short at byte"):
+        whole_index(path)
+
+
+def test_an_index_of_an_older_version_is_made_anew(tmp_path: Path) -> None:
+    """A sidecar of version 1, without CRCs and damage, is not read as if it were of this one."""
+    path = write_tar(tmp_path / "00000.tar", some_members(3))
+    now = index_tar(path)
+    assert now.schema.metadata[b"breadth_index"] == b"2"
+    old = now.drop_columns(["image_crc", "damage"]).replace_schema_metadata(
+        {"breadth_index": "1", "tar_bytes": str(path.stat().st_size)}
+    )
+    write_index(old, tmp_path / "00000.index")
+    assert read_index(path).equals(index_tar(path, checksums=False))
+    write_index(now.replace_schema_metadata(old.schema.metadata), tmp_path / "00000.index")
+    assert read_index(path)["image_crc"].null_count == 3
 
 
 def test_a_damaged_index_is_named(tmp_path: Path) -> None:

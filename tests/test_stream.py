@@ -11,7 +11,7 @@ import torch
 
 from breadth.curate.shard_writer import write_folder
 from breadth.loaders.batch import Batch
-from breadth.loaders.decode import decode
+from breadth.loaders.decode import decode, decode_into
 from breadth.loaders.errors import PoolError, Refused, ShardError
 from breadth.loaders.folder import Folder, open_folder
 from breadth.loaders.stream import Stream
@@ -88,15 +88,49 @@ def test_ranks_are_slices_of_the_same_batches(folder: Folder, world: int) -> Non
         assert torch.equal(batch.images, torch.cat([share.images for share in shares]))
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
-@pytest.mark.parametrize("cache_bytes", [0, 1 << 30])
-def test_workers_and_cache_change_nothing(folder: Folder, workers: int, cache_bytes: int) -> None:
-    """Threads and memory are matters of speed: three epochs are the same bit for bit."""
+@pytest.mark.parametrize("augment", ["center", "random_resized_crop"])
+@pytest.mark.parametrize(
+    ("workers", "process", "cache_bytes"),
+    [(1, False, 0), (3, False, 1 << 30), (2, True, 0), (2, True, 1 << 30)],
+)
+def test_workers_and_cache_change_nothing(
+    folder: Folder, augment: str, workers: int, process: bool, cache_bytes: int
+) -> None:
+    """Threads, process and memory are matters of speed: three epochs are the same bit for bit."""
     tokenizer = train_tokenizer(["picture number 0123456789"], 300)
-    options = OPTIONS | {"tokenizer": tokenizer, "context_length": 12}
-    plain = take(Stream(folder, **options, cache_bytes=0), 24)
-    found = take(Stream(folder, **options, workers=workers, cache_bytes=cache_bytes), 24)
-    assert same(plain, found)
+    options = OPTIONS | {"tokenizer": tokenizer, "context_length": 12, "augment": augment}
+    plain = take(Stream(folder, **options, cache_bytes=0, workers=0), 24)
+    how = {"workers": workers, "process": process, "cache_bytes": cache_bytes}
+    with Stream(folder, **options, **how) as stream:
+        assert same(plain, take(stream, 24))
+
+
+def test_a_crop_depends_on_the_position_alone(folder: Folder) -> None:
+    """Random crops are new in every epoch, and the same again wherever the stream was resumed."""
+    options = OPTIONS | {"augment": "random_resized_crop", "batch_pairs": PAIRS, "workers": 0}
+    first, second = take(Stream(folder, **options), 2)
+    again = take(Stream(folder, **options, state=Stream(folder, **options).state()), 1)[0]
+    assert torch.equal(first.images, again.images)
+    places = {name: place for place, name in enumerate(second.uids)}
+    moved = second.images[[places[name] for name in first.uids]]
+    assert (first.images != moved).flatten(1).any(dim=1).float().mean() > 0.9
+    middle = take(Stream(folder, **options | {"augment": "center"}), 1)[0]
+    assert middle.uids == first.uids
+    assert not torch.equal(middle.images, first.images)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_lasts_as_long_as_it_is_held(folder: Folder, workers: int) -> None:
+    """Batches that are kept stay as they were, and what is not kept is used again."""
+    stream = Stream(folder, **OPTIONS, workers=workers, process=False, cache_bytes=0)
+    batches = iter(stream)
+    held = [next(batches) for _ in range(7)]
+    copies = [batch.images.clone() for batch in held]
+    addresses = {next(batches).images.data_ptr() for _ in range(40)}
+    assert all(torch.equal(b.images, copy) for b, copy in zip(held, copies, strict=True))
+    del held, copies
+    addresses = {next(batches).images.data_ptr() for _ in range(40)}
+    assert len(addresses) <= 4
 
 
 def test_a_batch_holds_what_is_in_the_shards(folder: Folder) -> None:
@@ -117,12 +151,12 @@ def test_a_picture_that_is_kept_is_decoded_once(folder: Folder, monkeypatch) -> 
     for cache_bytes, expected in ((1 << 30, PAIRS), (0, 4 * 8 * 8)):
         calls: list[bytes] = []
 
-        def counted(body: bytes, px: int, calls: list[bytes] = calls) -> np.ndarray:
-            calls.append(body)
-            return decode(body, px)
+        def counted(body: memoryview, out: np.ndarray, crop: None, calls=calls) -> None:
+            calls.append(bytes(body))
+            decode_into(body, out, crop)
 
-        monkeypatch.setattr("breadth.loaders.reader.decode", counted)
-        take(Stream(folder, **OPTIONS, cache_bytes=cache_bytes), 4 * 8)
+        monkeypatch.setattr("breadth.loaders.reader.decode_into", counted)
+        take(Stream(folder, **OPTIONS, cache_bytes=cache_bytes, workers=0), 4 * 8)
         assert len(calls) == expected
 
 

@@ -78,6 +78,7 @@ def train(
         tokenizer=tokenizer,
         context_length=recipe.context_length,
         subset=uids,
+        quarantine=out / "quarantine",
     )
     open_stream()  # too few pairs are refused before anything is written
     with hold_folder(out, config):
@@ -89,7 +90,8 @@ def train(
             restore_training(saved[0], trainee.model, trainee.optimiser)
             trainee.step = saved[1]["step"]
         cut_metrics(out, trainee.step)
-        take_steps(trainee, stream, out, progress)
+        with stream:
+            take_steps(trainee, stream, out, progress)
         return last_metrics(out)
 
 
