@@ -65,6 +65,8 @@ def run(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Us
 
 def _become_subreaper(wanted: bool) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_SET_SUBREAPER, int(wanted), 0, 0, 0)
+
+
 def session_cpu_s() -> float:
     """Return the CPU time so far of all processes of this session, to a hundredth of a second.
 
