@@ -111,6 +111,11 @@ class Folder:
         """Return the captions of some rows, or in its place why one cannot be read."""
         return self._members.captions(rows)
 
+    def fetch_whole_shards(self) -> None:
+        """From now on fetch far shards in long extents, as pays where most pairs will be read."""
+        self.source["whole_shards"] = True
+        self.storage.fetch_whole()
+
     def column(self, name: str) -> pa.Array:
         """Return one column for every row, from the parquets beside the shards or the json members.
 
@@ -179,13 +184,15 @@ def open_folder(
     *,
     cache_dir: Path | None = None,
     cache_bytes: int = CACHE_BYTES,
+    whole_shards: bool = False,
 ) -> Folder:
     """Open a build, a folder of WebDataset tars, what ``breadth index --out`` wrote, or one tar.
 
     ``path`` may be a URL that fsspec knows; what is read of far shards is kept in ``cache_dir``
-    (default: ``~/.cache/breadth``), up to ``cache_bytes``. Raises PoolError for a folder that is
-    missing, empty or unfinished, ShardError for a shard that is not what its manifest says. Cost:
-    reads every index; a local tar without one is walked, a far one must have one.
+    (default: ``~/.cache/breadth``), up to ``cache_bytes``; ``whole_shards`` fetches them in long
+    extents, not pair by pair. Raises PoolError for a folder that is missing, empty or unfinished,
+    ShardError for a shard that is not what its manifest says. Cost: reads every index; a local tar
+    without one is walked, a far one must have one.
     """
     source = {
         "path": path,
@@ -202,6 +209,8 @@ def open_folder(
     folder = Folder(
         opened.shards, opened.indexes, opened.keep, storage=opened.storage, source=source
     )
+    if whole_shards:
+        folder.fetch_whole_shards()
     if opened.manifest:
         check_counts(str(path), opened.manifest, opened.indexes, len(folder))
     if not len(folder):

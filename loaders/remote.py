@@ -11,7 +11,7 @@ from .errors import ShardError
 
 T = TypeVar("T")
 
-REQUESTS = 32  # under way at once
+REQUESTS = 64  # under way at once
 TRIES = 6
 FIRST_WAIT_S = 0.2  # doubles with each try: six seconds in all
 TIMEOUT_S = 60

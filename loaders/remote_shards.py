@@ -55,7 +55,7 @@ class RemoteShards:
         """Return stretches, fetching what is not in the cache with ``spans`` around it.
 
         What cannot be fetched is an error in its places. Raises OutputError where the cache cannot
-        be written. Cost: a request for each extent, 32 at once.
+        be written. Cost: a request for each extent, 64 at once.
         """
         stops = starts + lengths
         stretches = list(zip(starts.tolist(), stops.tolist(), strict=True))

@@ -17,6 +17,7 @@ from threading import Lock
 from .errors import OutputError
 
 BLOCK = 4096
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 CLAIM_S = 60  # a process that holds a claim for longer has stopped
 _POLL_S = 0.01
 _LOW, _LOOK = 0.9, 1 / 16  # parts of the bound: what is left after trimming, and how often to look
@@ -76,7 +77,7 @@ class ShardCache:
     """The partial shards in a folder, of which at most ``limit_bytes`` are kept (and a 16th)."""
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = BOOT_ID.read_text().strip()
         self._folder, self._limit = folder, limit_bytes
         self._place = folder / boot
         self._unseen, self._trimming = 0, Lock()

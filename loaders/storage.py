@@ -39,6 +39,9 @@ class Storage(Protocol):
         Raises ShardError where that cannot be found out.
         """
 
+    def fetch_whole(self) -> None:
+        """From now on fetch all of a shard around what is asked for, where fetching is slow."""
+
 
 class LocalShards:
     """Shards in files; what is returned is the page cache, so it costs no copy.
@@ -77,6 +80,9 @@ class LocalShards:
         """Return the files beside shards that have another suffix, None where there is none."""
         paths = (self._paths[number].with_suffix(suffix) for number in numbers)
         return [path if path.is_file() else None for path in paths]
+
+    def fetch_whole(self) -> None:
+        """Do nothing: nothing is fetched."""
 
     def _map(self, number: int) -> memoryview:
         with self._opening:
