@@ -81,12 +81,7 @@ def build(
     run = None if embedder is None else str(Path(embedder).resolve())
     stages = bind_embedders(recipe, run)
     candidates = read_pool(str(pool), recipe.pool, recipe.output.part_pairs)
-    recipe.check(candidates.columns, candidates.has_pictures)
-    if candidates.has_pictures and candidates.repeated and not recipe.output.materialise:
-        raise RecipeError(
-            "the pool's shards hold some uids twice, which a keep-list cannot tell apart: set "
-            "[output] materialise = true"
-        )
+    _check(recipe, candidates)
     with lease(workspace.out, recipe, candidates):
         legs = cut(stages, candidates.fingerprint, recipe.seed, current_round(workspace.out))
         finished = _finished(workspace, recipe, legs)
@@ -114,6 +109,15 @@ def build(
                 if isinstance(error, PictureGone):
                     raise Failed(_TAKEN_BACK) from None
                 return manifest
+
+
+def _check(recipe: Recipe, candidates: Candidates) -> None:
+    recipe.check(candidates.columns, candidates.has_pictures)
+    if candidates.has_pictures and candidates.repeated and not recipe.output.materialise:
+        raise RecipeError(
+            "the pool's shards hold some uids twice, which a keep-list cannot tell apart: set "
+            "[output] materialise = true"
+        )
 
 
 _TAKEN_BACK = (

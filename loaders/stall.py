@@ -113,6 +113,7 @@ class StallReport:
             "threads": self.threads,
             "cores": self.cores,
             "stages": stages,
+            "verdict": self.verdict(),
         }
 
     def verdict(self) -> str:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 from tokenizers import Tokenizer
 
+from .access import choose_access
 from .batch import Batch
 from .engine import LENT_SLOTS, choose_workers, start_engine
 from .errors import PoolError, Refused
@@ -26,6 +27,7 @@ from .subset import Subset, resolve_subset
 from .weights import resolve_weights
 
 BUDGET_PPM = 100
+THE_SUBSETS = " that the subset names"
 
 
 class Stream:
@@ -44,7 +46,8 @@ class Stream:
     A pair that cannot be read is replaced by one that its position draws; no other moves. Each is
     written to the folder ``quarantine`` (``read_quarantine``). More than ``budget_ppm`` in a
     million of an epoch's pairs, or of those that this rank has had if that is more, are an error.
-    ``check`` compares every picture's CRC with the index's.
+    ``check`` compares every picture's CRC with the index's. ``access`` says how pictures are read
+    and why: of a far folder alone what is kept, or whole shards where that is quicker.
 
     Raises Refused where G is not a multiple of W, PoolError where there are fewer pairs than G,
     OutputError where ``state`` is of another stream. While iterating, raises ShardError beyond the
@@ -80,11 +83,10 @@ class Stream:
         self.order = Order(
             folder.shard_of, rows, seed=seed, digest=folder.digest, shuffle=shuffle, visits=visits
         )
-        if len(self.order) < batch_pairs:
-            found = f"{len(rows)} pairs" + ("" if subset is None else " that the subset names")
-            raise PoolError(
-                f"{found} are fewer than a batch of {batch_pairs}: give more or a smaller batch"
-            )
+        _check_number(len(self.order), batch_pairs, "" if subset is None else THE_SUBSETS)
+        self.access = choose_access(folder, rows, remote=folder.storage.is_remote)
+        if self.access.kind == "stream":
+            folder.fetch_whole_shards()
         self._folder, self._tokenizer = folder, tokenizer
         self._batch_pairs, self._rank = batch_pairs, rank
         length = context_length if tokenizer else 0
@@ -191,6 +193,14 @@ class Stream:
             batches.release(slot)
         channels_first = torch.from_numpy(images).permute(0, 3, 1, 2)
         return Batch(uids, channels_first, torch.from_numpy(tokens), positions)
+
+
+def _check_number(pairs: int, batch_pairs: int, whose: str) -> None:
+    if pairs < batch_pairs:
+        raise PoolError(
+            f"{pairs} pairs{whose} are fewer than a batch of {batch_pairs}: give more or a smaller "
+            "batch"
+        )
 
 
 def _check_request(batch_pairs: int, rank: int, world: int, augment: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
     epilog="Example: breadth train demo_maeclip --data out/basic --out runs/maeclip --device cpu"
 )
 @click.argument("recipe")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of pairs.")
+@click.option("--data", required=True, help="Folder of pairs; it may be far away (s3://...).")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder.")
 @click.option(
     "--subset",
@@ -22,7 +23,7 @@ import click
     "expression over the columns, such as 'clip_score > 0.3'.",
 )
 @click.option("--device", help="cpu, cuda or cuda:N; by default cuda where there is one.")
-def train(recipe: str, data: Path, out: Path, subset: str | None, device: str | None) -> None:
+def train(recipe: str, data: str, out: Path, subset: str | None, device: str | None) -> None:
     """Train RECIPE, a shipped name or a TOML file, on the pairs of a folder.
 
     The same command goes on with an interrupted run, as if it had never stopped.
@@ -42,9 +43,10 @@ def train(recipe: str, data: Path, out: Path, subset: str | None, device: str | 
         metrics = loop.train(chosen, data, out, subset=uids, device=device, progress=progress)
     losses = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("loss", *chosen.weights))
     click.echo(f"{out}: {metrics['step']} steps of {chosen.name}, {losses}")
+    click.echo(json.loads((out / loop.STALL_NAME).read_bytes())["verdict"], err=True)
 
 
-def choose_pairs(data: Path, subset: str, visits: int) -> tuple[list[str], str]:
+def choose_pairs(data: str | Path, subset: str, visits: int) -> tuple[list[str], str]:
     """Return the uids that a subset names and how a run of so many visits will fetch them.
 
     A list may name pairs that the data has not, but never silently: the text says how many it has.

@@ -19,6 +19,7 @@ from breadth.loaders.errors import Failed, Refused
 from breadth.loaders.folder import Folder, open_folder
 from breadth.loaders.stream import Stream
 from breadth.loaders.tokenize import PAD, load_tokenizer, save_tokenizer, train_tokenizer
+from breadth.loaders.whole_file import replaced
 
 from .checkpoint import read_checkpoint, restore_training, save_checkpoint
 from .mask import Mask, hide_patches, hide_tokens
@@ -29,6 +30,7 @@ from .schedule import MAX_LOGIT_SCALE, clip_gradients, learning_rate, make_optim
 from .seeds import generator
 from .terms import evaluate_terms
 
+STALL_NAME = "stall.json"
 TOKENIZER_CAPTIONS = 100_000  # enough for any vocabulary that a recipe names
 
 Metrics = dict[str, Any]
@@ -57,13 +59,13 @@ def train(
 ) -> Metrics:
     """Train a run in ``out`` on the pairs of ``data``, from its last checkpoint if it has one.
 
-    ``subset`` holds the uids to use. ``progress`` is shown each logged step's metrics; the last
+    ``data`` may be a URL that fsspec knows; ``subset`` holds the uids to use. ``progress`` is shown each logged step's metrics; the last
     are returned. On the CPU an interrupted run ends in the same bits as one that was not.
 
     Raises Refused where the request is wrong, Failed where the loss is no number any more or the
     disk is full: the last checkpoint is kept then.
     """
-    data, out, place = Path(data), Path(out), open_device(device)
+    out, place = Path(out), open_device(device)
     folder = open_folder(data)
     uids = None if subset is None else sorted(set(subset))
     config = describe_run(recipe, {"digest": folder.digest, "pairs": len(folder)}, uids)
@@ -92,6 +94,8 @@ def train(
         cut_metrics(out, trainee.step)
         with stream:
             take_steps(trainee, stream, out, progress)
+        with replaced(out / STALL_NAME) as file:
+            file.write(stream.report().to_json().encode())
         return last_metrics(out)
 
 
