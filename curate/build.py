@@ -73,13 +73,11 @@ def build(
     ``workers`` processes of this machine do the work; ``scheduler`` is the address of a Dask
     cluster that sees the same folders, or "sync". An edited recipe of the same name may be run
     on the same folder: only what it changes is measured. ``retry_failed`` tries the pairs of a
-    finished build again whose failure can pass, and no others; where there is none, or the build
-    is not finished, it changes nothing. Raises RecipeError, PoolError or
-    OutputError before any work, Failed when some parts failed.
+    finished build again whose failure can pass; where none passes it changes nothing. Raises
+    RecipeError, PoolError or OutputError before any work, Failed when some parts failed.
     """
     workspace = Workspace(Path(out).absolute())  # workers may stand in other folders
-    run = None if embedder is None else str(Path(embedder).resolve())
-    stages = bind_embedders(recipe, run)
+    stages = bind_embedders(recipe, None if embedder is None else str(Path(embedder).resolve()))
     candidates = read_pool(str(pool), recipe.pool, recipe.output.part_pairs)
     _check(recipe, candidates)
     with lease(workspace.out, recipe, candidates):
@@ -103,12 +101,13 @@ def build(
             except (NothingNew, PictureGone) as error:
                 if not is_unfinished(workspace.out):
                     raise
-                before = take_back_round(workspace.out)
-                legs = cut(stages, candidates.fingerprint, recipe.seed, before)
-                manifest = _run(workspace, recipe, legs, candidates, runner)
-                if isinstance(error, PictureGone):
-                    raise Failed(_TAKEN_BACK) from None
-                return manifest
+                gone = isinstance(error, PictureGone)
+            before = take_back_round(workspace.out)
+            legs = cut(stages, candidates.fingerprint, recipe.seed, before)
+            manifest = _run(workspace, recipe, legs, candidates, runner)
+            if gone:
+                raise Failed(_TAKEN_BACK)
+            return manifest
 
 
 def _check(recipe: Recipe, candidates: Candidates) -> None:

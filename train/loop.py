@@ -59,8 +59,9 @@ def train(
 ) -> Metrics:
     """Train a run in ``out`` on the pairs of ``data``, from its last checkpoint if it has one.
 
-    ``data`` may be a URL that fsspec knows; ``subset`` holds the uids to use. ``progress`` is shown each logged step's metrics; the last
-    are returned. On the CPU an interrupted run ends in the same bits as one that was not.
+    ``data`` may be a URL that fsspec knows; ``subset`` holds the uids to use. ``progress`` is shown
+    each logged step's metrics; the last are returned. On the CPU an interrupted run ends in the
+    same bits as one that was not.
 
     Raises Refused where the request is wrong, Failed where the loss is no number any more or the
     disk is full: the last checkpoint is kept then.
