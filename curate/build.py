@@ -35,6 +35,7 @@ from .retry import (
     is_unfinished,
     take_back_round,
 )
+from .stage import Stage
 from .stages.download import Download
 from .stages.embed import Embed
 from .thumbs import ThumbsTask, choose
@@ -96,18 +97,7 @@ def build(
             if on_dashboard is not None and engine.dashboard:
                 on_dashboard(engine.dashboard)
             runner = Runner(engine, workspace.out / "failed", report)
-            try:
-                return _run(workspace, recipe, legs, candidates, runner)
-            except (NothingNew, PictureGone) as error:
-                if not is_unfinished(workspace.out):
-                    raise
-                gone = isinstance(error, PictureGone)
-            before = take_back_round(workspace.out)
-            legs = cut(stages, candidates.fingerprint, recipe.seed, before)
-            manifest = _run(workspace, recipe, legs, candidates, runner)
-            if gone:
-                raise Failed(_TAKEN_BACK)
-            return manifest
+            return _run_or_take_back(workspace, recipe, stages, candidates, runner)
 
 
 def _check(recipe: Recipe, candidates: Candidates) -> None:
@@ -117,6 +107,33 @@ def _check(recipe: Recipe, candidates: Candidates) -> None:
             "the pool's shards hold some uids twice, which a keep-list cannot tell apart: set "
             "[output] materialise = true"
         )
+
+
+def _run_or_take_back(
+    workspace: Workspace,
+    recipe: Recipe,
+    stages: Sequence[Stage],
+    candidates: Candidates,
+    runner: Runner,
+) -> Manifest:
+    """Run the build's round, or where a retry comes to nothing the one before it."""
+
+    def run() -> Manifest:
+        retry_round = current_round(workspace.out)
+        legs = cut(stages, candidates.fingerprint, recipe.seed, retry_round)
+        return _run(workspace, recipe, legs, candidates, runner)
+
+    try:
+        return run()
+    except (NothingNew, PictureGone) as error:
+        if not is_unfinished(workspace.out):
+            raise
+        gone = isinstance(error, PictureGone)
+    take_back_round(workspace.out)
+    manifest = run()
+    if gone:
+        raise Failed(_TAKEN_BACK)
+    return manifest
 
 
 _TAKEN_BACK = (

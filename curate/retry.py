@@ -48,11 +48,10 @@ def begin_round(out: Path) -> int:
     return begun
 
 
-def take_back_round(out: Path) -> int:
-    """Leave a round that is not finished, and return the one before it."""
+def take_back_round(out: Path) -> None:
+    """Leave a round that is not finished for the one before it."""
     before = int(_record(out)["before"])
     _note(out, retry_round=before, before=before)
-    return before
 
 
 def finish_round(out: Path) -> None:
