@@ -67,7 +67,7 @@ def check_paired(recipes: Sequence[TrainRecipe]) -> None:
 
 
 def trained_order(run: Path) -> str:
-    """Return the digest of the order in which a finished run saw its pairs, and how far it got.
+    """Return what identifies the order in which a finished run saw its pairs, and how far it got.
 
     It is read from what the trainer stored, not computed again.
     """
@@ -75,7 +75,7 @@ def trained_order(run: Path) -> str:
     if saved is None:
         raise PoolError(f"{run} has no checkpoint: run the same command again")
     stream = saved[1]["stream"]
-    return f"{stream['plan']}@{stream['position']}"
+    return " ".join(f"{name}={value}" for name, value in sorted(stream.items()))
 
 
 def check_orders(study: Study, rows: Mapping[tuple[str, int, str], Mapping[str, Any]]) -> None:
