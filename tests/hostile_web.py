@@ -198,6 +198,13 @@ TAGS = [
     tagged("alike", "noaiplease, all", failure=None),
     tagged("empty", "", ",,,", failure=None),
     case("tag_where_nothing_is", answer("404 Not Found", "X-Robots-Tag: noai"), "not_found"),
+    case(
+        "tag_on_redirect",
+        paths(picture(), a=leads("/b.jpg", "302 Found", "X-Robots-Tag: noai")),
+        "opt_out",
+        url="{here}/a.jpg",
+        asked=("/a.jpg",),
+    ),
 ]
 
 CASES = [*LINKS, *REDIRECTS, *ROBOTS, *TAGS]

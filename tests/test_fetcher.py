@@ -15,10 +15,20 @@ from typing import Any
 
 import pytest
 
-from breadth.curate.fetch import addresses, course, errand, origins, transfer, transport, urls
+from breadth.curate.fetch import (
+    addresses,
+    answers,
+    breaker,
+    errand,
+    origins,
+    queues,
+    transfer,
+    transport,
+    urls,
+)
 from breadth.curate.fetch.failures import FAILURES
 from breadth.curate.fetch.fetcher import Fetched, Fetcher, FetchOptions
-from breadth.curate.fetch.limits import Limits
+from breadth.curate.fetch.limits import Limits, Start
 from breadth.curate.fetch.robots import Robots
 
 from .certificates import authority, certificate
@@ -486,18 +496,18 @@ def test_retry_after_is_waited_for(
 
 
 def test_attempts_come_at_growing_distances_that_the_url_decides() -> None:
-    """1, 2, 4 ... 30 s and a quarter more at most, the same for a URL; asked for: up to 120 s."""
+    """1, 2, 4 ... 30 s and a quarter more at most, the same for a URL; more where asked for."""
     link = urls.parse("http://a.test/x")
     assert link is not None
     waits = []
     made, again = errand.Errand(0, link, 5.0), errand.Errand(0, link, 5.0)
     for attempt in range(7):
-        waits.append(made.back_off_s(None))
-        assert waits[-1] == again.back_off_s(None)
+        waits.append(made.back_off_s(0.0))
+        assert waits[-1] == again.back_off_s(0.0)
         assert min(2.0**attempt, 30) <= waits[-1] <= min(1.25 * 2.0**attempt, 30)
         made.again(5.0)
         again.again(5.0)
-    assert made.back_off_s(50.0) == 50.0 and made.back_off_s(1e9) == 120.0
+    assert made.back_off_s(50.0) == 50.0
 
 
 def test_nothing_starts_while_there_is_no_room(web: Web, tmp_path: Path) -> None:
@@ -767,7 +777,7 @@ def test_bodies_in_flight_are_bounded(
     web.pages["big"] = reply(b"x" * 1_000_000)
     fetched = fetch(tmp_path, *(web.link(f"big?{n}") for n in range(20)))
     assert {len(one.body or b"") for one in fetched} == {1_000_000}
-    assert max(weights) < 4_100_000  # the bound, the one ahead, and twenty that are still small
+    assert max(weights) < 4_800_000  # the bound, as much ahead, and what still was small
 
 
 def test_a_large_body_that_stalls_makes_way(
@@ -802,6 +812,319 @@ def _noting(take_off: Any, weights: list[int]) -> Any:
     return noted
 
 
+def test_who_pauses_for_others_loses_no_time(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty bodies of half a second each, a few at a time: all arrive, after two deadlines."""
+    monkeypatch.setattr(transfer, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(transfer, "SMALL_BYTES", 50_000)
+    weights: list[int] = []
+    monkeypatch.setattr(transfer.Load, "take_off", _noting(transfer.Load.take_off, weights))
+    arrived: list[float] = []
+
+    def steady(connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 20_000)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 450000\r\n\r\n")
+        for _ in range(45):
+            connection.sendall(b"x" * 10_000)
+            time.sleep(0.012)
+
+    def put(fetched: Fetched) -> None:
+        run.got.append(fetched)
+        arrived.append(time.monotonic() - began)
+
+    open_socket = transfer.Transfer._open_socket
+
+    def narrow(*args: Any) -> Any:
+        opened = open_socket(*args)  # else all of it waits in the kernel while we pause
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 20_000)
+        return opened
+
+    monkeypatch.setattr(transfer.Transfer, "_open_socket", narrow)
+    web.pages["steady"] = steady
+    limits = Limits(tmp_path / "limits", per_s=0, connections=0, breaker_failures=1)
+    began = time.monotonic()
+    links = [web.link(f"steady?{n}") for n in range(20)]
+    run = Run(tmp_path, links, deadline_s=0.9, limits=limits, put=put, respect_robots=False)
+    fetched = run.end()
+    assert ends(fetched) == [None] * 20
+    assert 1.5 < max(arrived) < 4.5  # one by one it would be 5.9 s
+    assert max(one.seconds["body"] for one in fetched) < 1.0
+    assert max(weights) < 3_200_000  # the bound, as much ahead, and what still was small
+    assert limits.try_start("127.0.0.1", "127.0.0.1").go
+
+
+def test_a_paused_body_is_still_bounded(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Endless bodies that pause and go on end as too large, one by one, and at a deadline."""
+    monkeypatch.setattr(transfer, "MOST_BYTES", 300_000)
+    monkeypatch.setattr(transfer, "SMALL_BYTES", 50_000)
+
+    def slows(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 250_000)
+        drip(connection)
+
+    web.pages |= {"endless": endless, "slows": slows}
+    links = [web.link(f"endless?{n}") for n in range(6)] + [web.link(f"slows?{n}") for n in (1, 2)]
+    began = time.monotonic()
+    fetched = fetch(tmp_path, *links, max_bytes=400_000, deadline_s=2.0)
+    assert ends(fetched) == ["too_large"] * 6 + ["timeout"] * 2
+    assert time.monotonic() - began < 8.0
+
+
+def test_what_befalls_a_paused_body_is_not_held_against_its_host() -> None:
+    """A transfer that breaks off counts as the host's failure, but not where we let it wait."""
+    came = answers.Answer(200, [], b"", "broken_off", 0.0, 0.0, 0.0)
+    assert came.of_host("broken_off") == "failed"
+    assert came._replace(waited_s=0.5).of_host("broken_off") == "ok"
+    assert came._replace(waited_s=0.5).of_host("throttled") == "throttled"
+
+
+def test_few_start_while_there_is_much_in_memory(tmp_path: Path) -> None:
+    """Over half of the bound there is room for eight transfers only, under it for all."""
+    made = transport.Transport("test", connections=10)
+    link = urls.parse("http://127.0.0.9:9/")
+    assert link is not None
+    full = []
+    for size in (0, transfer.MOST_BYTES):
+        made._load.size = size
+        full.append(made.full)
+    for _ in range(8):
+        made.start("it", link, ("127.0.0.9",), deadline_s=2.0, max_bytes=100)
+    for size in (0, transfer.MOST_BYTES // 2 + 1):
+        made._load.size = size
+        full.append(made.full)
+    made.close()
+    assert full == [False, False, False, True]
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A port on all of loopback where nobody takes a connection, and nobody refuses one."""
+    monkeypatch.setattr(transport, "CONNECT_S", 0.5)
+    with socket.socket() as listener:
+        listener.bind(("0.0.0.0", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", port))
+        time.sleep(0.1)
+        yield port
+        for one in waiting:
+            one.close()
+
+
+@pytest.mark.parametrize("respect_robots", [True, False])
+def test_a_host_that_takes_no_connection_is_no_connection(
+    web: Web, nobody: int, tmp_path: Path, respect_robots: bool
+) -> None:
+    """Neither a timeout nor a robots.txt nobody knows; the seconds are those of connecting."""
+    links = [web.link("a"), f"http://127.0.0.1:{nobody}/a", f"https://127.0.0.1:{nobody}/a"]
+    fetched = fetch(tmp_path, *links, respect_robots=respect_robots, connections=1)
+    assert ends(fetched) == [None, "connect", "connect"]
+    for one in fetched[1:]:
+        assert one.seconds["connect"] > 0.4
+        assert one.seconds["first_byte"] == one.seconds["body"] == 0.0
+
+
+def test_tls_that_hangs_is_no_connection(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handshake without an answer is of the connection; a request without one is not."""
+    monkeypatch.setattr(transport, "CONNECT_S", 0.5)
+    web.pages["silent"] = silent
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(8)
+        hangs = f"https://127.0.0.1:{listener.getsockname()[1]}/a"
+        fetched = fetch(tmp_path, hangs, web.link("silent"), deadline_s=1.0)
+    assert ends(fetched) == ["connect", "timeout"]
+    assert fetched[0].seconds["connect"] > 0.4 and fetched[0].seconds["first_byte"] == 0.0
+    assert fetched[1].seconds["connect"] < 0.4 < fetched[1].seconds["first_byte"]
+
+
+@pytest.mark.parametrize("respect_robots", [True, False])
+def test_where_nobody_was_there_is_no_second_attempt(
+    web: Web, nobody: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, respect_robots: bool
+) -> None:
+    """A silent host and a name without address cost once; one that refuses is asked again."""
+    monkeypatch.setattr(errand, "_FIRST_WAIT_S", 0.1)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.2", 0))
+        links = [
+            f"http://127.0.0.3:{nobody}/a",
+            "http://none.test/a",
+            f"http://127.0.0.2:{closed.getsockname()[1]}/a",
+            f"http://127.0.0.1:{nobody}/a",  # a host that has answered at another port
+        ]
+        fetch_first = web.link("a")
+        slow = moved(links[3])
+        web.pages["slow"] = lambda connection: (time.sleep(0.2), connection.sendall(slow))
+        fetched = fetch(
+            tmp_path,
+            *links[:3],
+            web.link("slow"),
+            fetch_first,
+            retries=1,
+            respect_robots=respect_robots,
+        )
+    assert ends(fetched) == ["connect", "dns", "connect", "connect", None]
+    assert [one.attempts for one in fetched] == [1, 1, 2, 2, 1]
+
+
+def test_dead_hosts_hold_up_nobody_who_has_answered(web: Web, nobody: int, tmp_path: Path) -> None:
+    """Forty of them over four connections: all of a living host's pictures come meanwhile."""
+    table = names(**{f"dead{n}": "127.0.0.1" for n in range(40)}, living="127.0.0.1")
+    dead = [f"http://dead{n}.d{n}.test:{nobody}/a" for n in range(40)]
+    living = [web.link(f"a?{n}", "living.test") for n in range(60)]
+    links = [*living[:1], *dead, *living[1:]]
+    run = Run(tmp_path, links, lookup=table, connections=4, respect_robots=False)
+    fetched = run.end()
+    assert Counter(ends(fetched)) == {None: 60, "connect": 40}
+    failed = [place for place, one in enumerate(run.got) if one.failure]
+    assert failed[0] >= 30  # at most half of the connections wait at a time: the rest goes on
+    assert Counter(one.failure for one in run.got[:64])["connect"] <= 4
+
+
+def test_who_only_says_429_is_soon_left_alone(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 200 URLs few are asked for: the rest ends at the fourth silence, for a later build."""
+    monkeypatch.setattr(breaker, "FIRST_SILENCE_S", 0.1)
+    web.pages["no"] = reply(b"", "429 No")
+    limits = Limits(tmp_path / "limits", per_s=0, connections=2)
+    began = time.monotonic()
+    links = [web.link(f"no?{n}") for n in range(200)]
+    fetched = fetch(tmp_path, *links, limits=limits, retries=1, respect_robots=False)
+    assert ends(fetched) == ["throttled"] * 200 and FAILURES["throttled"].retryable
+    assert time.monotonic() - began < 8.0
+    assert web.asked["no"] < 25
+    assert sum(one.attempts for one in fetched) < 225
+
+
+def test_a_long_crawl_delay_holds_a_part_for_so_long_and_no_longer(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would wait for longer than the budget ends at once, and says why."""
+    monkeypatch.setattr(queues, "LONGEST_CRAWL_S", 1.1)
+    web.pages["robots.txt"] = reply(b"User-agent: *\nCrawl-delay: 0.5\n")
+    began = time.monotonic()
+    fetched = fetch(tmp_path, *(web.link(f"a?{n}") for n in range(50)), retries=1)
+    assert 0.9 < time.monotonic() - began < 4.0
+    late = [one for one in fetched if one.failure]
+    assert len(late) in (46, 47) and {(one.failure, one.attempts) for one in late} == {
+        ("throttled", 1)
+    }
+    assert "0.5 s between requests" in (late[0].message or "")
+    assert "Crawl-delay" in (late[0].message or "")
+
+
+class Slowly:
+    """Limits that let a host's second request wait for ever."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+
+    def try_start(self, _domain: str, host: str, _delay_s: float) -> Start:
+        self.asked[host] += 1
+        return Start(self.asked[host] == 1, 0.0 if self.asked[host] == 1 else 1e6)
+
+
+def test_a_blocked_host_does_not_hold_up_a_sister_that_comes_later() -> None:
+    """Of a domain that waits for one host the next host's errand starts when it is added."""
+    waiting = queues.Queues(Slowly())  # type: ignore[arg-type]
+    rows = [(0, "a"), (1, "a"), (2, "b"), (3, "b"), (4, "c")]
+    taken = []
+    for row, host in rows:
+        link = urls.parse(f"http://{host}.site.test/")
+        assert link is not None
+        waiting.add(errand.Errand(row, link, 5.0), 100.0)
+        while (found := waiting.take(100.0)) is not None:
+            taken.append(found[0].row)
+    assert taken == [0, 2, 4]
+
+
+def test_a_body_that_is_asked_for_twice_counts_twice(web: Web, tmp_path: Path) -> None:
+    """The second request, without an encoding, keeps to the rate as any other does."""
+    asked: list[float] = []
+
+    def utf_8(connection: socket.socket) -> None:
+        asked.append(time.monotonic())
+        connection.sendall(reply(b"picture", Content_Encoding="utf-8"))
+
+    web.pages["x"] = utf_8
+    limits = Limits(tmp_path / "limits", per_s=2, connections=0)
+    [one] = fetch(tmp_path, web.link("x"), limits=limits, respect_robots=False)
+    assert (one.body, one.attempts) == (b"picture", 1)
+    assert asked[1] - asked[0] > 0.25
+
+
+def test_retry_after_can_be_left_unheeded(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With longest_retry_after_s = 0.5 a minute is half a second; with 0 it is nothing."""
+    monkeypatch.setattr(errand, "_FIRST_WAIT_S", 0.1)
+    for longest_s in (0.0, 0.5):
+        first = [reply(b"", "429 No", Retry_After="60"), reply(b"picture")]
+        web.pages["x"] = lambda connection, first=first: connection.sendall(first.pop(0))
+        folder = tmp_path / str(longest_s)
+        limits = Limits(folder, per_s=0, connections=0, longest_silence_s=longest_s)
+        began = time.monotonic()
+        options = {"retries": 1, "longest_retry_after_s": longest_s, "respect_robots": False}
+        [one] = fetch(folder, web.link("x"), limits=limits, **options)
+        assert (one.failure, one.attempts) == (None, 2)
+        assert longest_s <= time.monotonic() - began < longest_s + 0.5
+
+
+def test_every_hop_can_forbid(web: Web, tmp_path: Path) -> None:
+    """A redirect with X-Robots-Tag is not followed; that of a robots.txt is of no concern."""
+    web.pages |= {
+        "no": reply(b"", "302 Found", Location="a", X_Robots_Tag="noai"),
+        "yes": reply(b"", "302 Found", Location="a", X_Robots_Tag="otherbot: noai"),
+        "robots.txt": reply(b"", X_Robots_Tag="noai, noindex"),
+    }
+    fetched = fetch(tmp_path, web.link("no"), web.link("yes"))
+    assert ends(fetched) == ["opt_out", None] and web.asked["a"] == 1
+    told = json.loads(fetched[0].opt_out or "")
+    assert told["where"] == web.link("no") and "noai" in told["rule"]
+
+
+def test_a_stopped_fetch_tells_nothing_of_its_hosts(web: Web, tmp_path: Path) -> None:
+    """One failure before and one after make two in a row, whatever was broken off between."""
+    web.pages["silent"] = silent
+    limits = Limits(tmp_path / "limits", per_s=0, connections=0, breaker_failures=2)
+
+    def fail() -> None:
+        assert limits.try_start("127.0.0.1", "127.0.0.1").go
+        limits.ended("127.0.0.1", "127.0.0.1", "failed")
+
+    fail()
+    run = Run(tmp_path, [web.link("silent")], limits=limits, respect_robots=False)
+    time.sleep(0.4)
+    assert run.fetcher.figures()["in_flight"] == 1
+    run.stop.set()
+    run.end()
+    fail()
+    assert not limits.try_start("127.0.0.1", "127.0.0.1").go
+
+
+def test_a_lookup_has_no_more_time_than_all_the_rest(tmp_path: Path) -> None:
+    """A resolver that is silent costs the deadline where that is under ten seconds."""
+    release = threading.Event()
+
+    def hangs(*_: Any, **__: Any) -> list[Any]:
+        release.wait(30)
+        return []
+
+    began = time.monotonic()
+    fetched = fetch(tmp_path, "http://hangs.test/", lookup=hangs, deadline_s=0.5)
+    release.set()
+    assert ends(fetched) == ["dns"] and time.monotonic() - began < 2.0
+
+
 def test_figures_tell_what_goes_on(web: Web, tmp_path: Path) -> None:
     """While it runs another thread sees requests in flight, and afterwards the slowest host."""
     go_on = threading.Event()
@@ -825,4 +1148,4 @@ def test_figures_tell_what_goes_on(web: Web, tmp_path: Path) -> None:
 def test_every_end_of_the_course_is_a_known_failure() -> None:
     """The names by which the transport and the course fail are all in FAILURES."""
     assert set(transfer._FAILURES.values()) <= set(FAILURES)
-    assert set(course._HOST_FAILED) | set(course._NOT_AGAIN) <= set(FAILURES)
+    assert set(answers._HOST_FAILED) <= set(FAILURES)

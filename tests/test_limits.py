@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -148,6 +148,60 @@ def test_silences_without_retry_after_double(some: Callable[..., Limits], clock:
     assert limits.try_start(DOMAIN, HOST).wait_s == pytest.approx(1)
 
 
+def test_a_domain_that_only_refuses_is_given_up(some: Callable[..., Limits], clock: Clock) -> None:
+    """From the fourth silence in a row nobody waits, in no process; any answer begins anew."""
+    one, other = some(), some()
+    for answer in (None, "failed", "ok"):
+        for count in range(1, 5):
+            assert goes(one)
+            one.ended(DOMAIN, HOST, "throttled", 10.0)
+            hopeless = count == 4 or answer is not None  # a failure is no answer
+            start = other.try_start(DOMAIN, "img.site.example")
+            assert start == Start(False, 10.0, down=hopeless, throttled=hopeless)
+            clock.now += 10.1
+        if answer is not None:
+            assert goes(other)
+            other.ended(DOMAIN, HOST, answer)
+    for _ in range(3):
+        assert goes(one)
+        one.ended(DOMAIN, HOST, "throttled", 10.0)
+        assert not other.try_start(DOMAIN, HOST).down
+        clock.now += 10.1
+
+
+def test_what_was_dropped_says_nothing_of_the_host(
+    some: Callable[..., Limits], clock: Clock
+) -> None:
+    """It frees its slot and its probe, and neither forgives failures nor adds one."""
+    limits = some(breaker_failures=3, connections=1)
+    fail(limits, 2, clock)
+    clock.now += 1
+    assert goes(limits)
+    limits.ended(DOMAIN, HOST, "dropped")
+    fail(limits, 1, clock)
+    assert limits.try_start(DOMAIN, HOST) == Start(False, 15.0)
+    clock.now += 15
+    for _ in range(2):
+        clock.now += 1
+        assert limits.try_start(DOMAIN, HOST) == Start(True, probe=True)
+        limits.ended(DOMAIN, HOST, "dropped", probe=True)
+
+
+def test_only_the_probe_ends_the_probe(some: Callable[..., Limits], clock: Clock) -> None:
+    """A request older than the opening that fails now neither frees the probe nor counts as it."""
+    limits = some(breaker_failures=2)
+    assert all(goes(limits) for _ in range(3))
+    for _ in range(2):
+        limits.ended(DOMAIN, HOST, "failed")
+    clock.now += 15
+    assert limits.try_start(DOMAIN, HOST).probe
+    limits.ended(DOMAIN, HOST, "failed")
+    start = limits.try_start(DOMAIN, HOST)
+    assert (start.go, start.down) == (False, False)
+    limits.ended(DOMAIN, HOST, "failed", probe=True)
+    assert limits.try_start(DOMAIN, HOST) == Start(False, 30.0, down=True)
+
+
 def test_a_host_that_keeps_failing_is_left_alone(some: Callable[..., Limits], clock: Clock) -> None:
     """Wait, one probe, then down for twice as long, and up again after a success."""
     one, other = some(breaker_failures=3), some(breaker_failures=3)
@@ -156,16 +210,16 @@ def test_a_host_that_keeps_failing_is_left_alone(some: Callable[..., Limits], cl
     assert goes(other, host="img.site.example")  # its neighbour is not concerned
     other.ended(DOMAIN, "img.site.example", "ok")
     clock.now += 15
-    assert goes(other)
-    other.ended(DOMAIN, HOST, "failed")
+    assert other.try_start(DOMAIN, HOST) == Start(True, probe=True)
+    other.ended(DOMAIN, HOST, "failed", probe=True)
     assert one.try_start(DOMAIN, HOST) == Start(False, 30.0, down=True)
     clock.now += 30
     assert goes(one)
-    one.ended(DOMAIN, HOST, "failed")
+    one.ended(DOMAIN, HOST, "failed", probe=True)
     assert one.try_start(DOMAIN, HOST) == Start(False, 60.0, down=True)
     clock.now += 60
     assert goes(one)
-    one.ended(DOMAIN, HOST, "ok")
+    one.ended(DOMAIN, HOST, "ok", probe=True)
     fail(other, 2, clock)
     assert goes(one)
 
@@ -340,7 +394,7 @@ def test_torn_records_are_as_if_absent(
     st.lists(
         st.tuples(
             st.integers(0, 2),
-            st.sampled_from(["ask", "ok", "failed", "throttled"]),
+            st.sampled_from(["ask", "ok", "failed", "throttled", "dropped"]),
             st.sampled_from(["a.example", "b.example"]),
             st.sampled_from([0.0, 0.01, 1.0, 20.0, -50.0]),
         ),
@@ -354,20 +408,20 @@ def test_whatever_happens_the_limit_holds_and_ends(
     """Never more than two at once; every refusal says when; when all is over, all may go."""
     clock, folder = Clock(), tmp_path_factory.mktemp("steps")
     several = [Limits(folder, connections=2, breaker_failures=2, clock=clock) for _ in range(3)]
-    running: Counter[tuple[int, str]] = Counter()
+    running: dict[tuple[int, str], list[bool]] = defaultdict(list)
     for who, what, name, passes_s in steps:
         clock.now += passes_s
         if what == "ask":
             start = several[who].try_start(name, name)
             assert start.go or 0 < start.wait_s <= 300
-            running[who, name] += start.go
+            running[who, name] += [start.probe] * start.go
         elif running[who, name]:
-            several[who].ended(name, name, what, 30.0)
-            running[who, name] -= 1
-        assert all(sum(running[w, n] for w in range(3)) <= 2 for n in ("a.example", "b.example"))
-    for (who, name), count in running.items():
-        for _ in range(count):
-            several[who].ended(name, name, "ok")
+            several[who].ended(name, name, what, 30.0, probe=running[who, name].pop())
+        for here in ("a.example", "b.example"):
+            assert sum(len(running[w, here]) for w in range(3)) <= 2
+    for (who, name), probes in running.items():
+        for probe in probes:
+            several[who].ended(name, name, "ok", probe=probe)
     clock.now += 400
     assert all(several[0].try_start(name, name).go for name in ("a.example", "b.example"))
     for limits in several:

@@ -1,14 +1,17 @@
 """Read an HTTP answer: its headers, and what its status means for the fetch of a picture."""
 
+import time
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
 from .failures import FAILURES
+from .retry_after import retry_after_s
 
 _NAMED = {404: "not_found", 410: "not_found", 429: "throttled"} | dict.fromkeys(
     (401, 402, 403, 451), "forbidden"
 )
+_HOST_FAILED = ("connect", "timeout", "broken_off", "tls", "server_error")
 _MOVED = (301, 302, 303, 307, 308)
 
 
@@ -22,6 +25,9 @@ class Answer(NamedTuple):
     connect_s: float  # TCP and TLS; 0 on a connection that was open
     first_byte_s: float
     body_s: float
+    silent: bool = False  # the host let the connection time out
+    again: bool = False  # the body is not in the Content-Encoding it claims: ask for it raw
+    waited_s: float = 0.0  # how long it was paused for want of memory, which is our doing
 
     def has(self, name: bytes) -> bool:
         """Whether there may be a header of this name, given in lower case (cost: 1 us)."""
@@ -51,6 +57,19 @@ class Answer(NamedTuple):
     def moved(self) -> bool:
         """Whether the answer is a redirect."""
         return self.status in _MOVED
+
+    def retry_after_s(self) -> float | None:
+        """Return for how long the server asks to be left in peace, if it does."""
+        if self.status not in (429, 503):
+            return None
+        return retry_after_s(self.header("retry-after"), time.time())
+
+    def of_host(self, failure: str | None) -> str:
+        """Return what the answer, with the failure of verdict(), says of its host to Limits."""
+        if failure == "throttled":
+            return failure
+        # What befell a transfer that was paused may be our doing.
+        return "failed" if failure in _HOST_FAILED and not self.waited_s else "ok"
 
     def verdict(self) -> tuple[str | None, str | None]:
         """Return the failure's name and message, or nothing where the body is all there.

@@ -54,13 +54,10 @@ class ConnectionSlots:
         self._probed.add(key)
         return True
 
-    def free_probe(self, key: int) -> bool:
-        """Stop to probe a host; False if this instance did not."""
-        if key not in self._probed:
-            return False
+    def free_probe(self, key: int) -> None:
+        """Stop to probe a host, which take_probe() began."""
         self._probed.remove(key)
         unlock_byte(self._files[key % _SHARDS], _offset(key, PROBE))
-        return True
 
     def close(self) -> None:
         """Close the files, which frees all that is held."""

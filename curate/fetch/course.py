@@ -11,13 +11,9 @@ from .errand import BODY, CONNECT, DNS, FIRST_BYTE, Errand, Fetched, FetchOption
 from .failures import FAILURES
 from .opt_out import forbidden_by
 from .origins import ROBOTS_BYTES, Origins, evidence
-from .queues import Queues
-from .retry_after import retry_after_s
+from .queues import LONGEST_CRAWL_S, Queues
 from .transport import Transport
 from .urls import join, parse
-
-_HOST_FAILED = ("connect", "timeout", "broken_off", "tls", "server_error")
-_NOT_AGAIN = ("host_down",)  # another build may try again, this one need not
 
 
 class Course:
@@ -38,6 +34,7 @@ class Course:
         self._asking: defaultdict[str, list[Errand]] = defaultdict(list)  # by host
         self._later: list[tuple[float, int, Errand]] = []  # a heap: when, row
         self._flying: set[Errand] = set()
+        self._there: dict[str, bool] = {}  # by host, whether it has ever reacted
         self.hosts: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0.0])  # count, seconds
         self.ended = 0
 
@@ -82,12 +79,12 @@ class Course:
         while not self._transport.full:
             if not room():
                 return False
-            taken = self._queues.take(now)
+            taken = self._queues.take(now, strangers=not self._transport.connecting_is_full)
             if taken is None:
                 break
-            errand, down = taken
-            if down:
-                self._fail(errand, "host_down")
+            errand, hopeless = taken
+            if hopeless is not None:
+                self._fail(errand, hopeless, last=True)
             else:
                 self._request(errand)
         return True
@@ -104,7 +101,7 @@ class Course:
                     self._fail(errand, "timeout")
                 else:
                     errand.addresses = found.addresses
-                    self._queues.add(errand, time.monotonic())
+                    self._queue(errand)
 
     def answered(self, errand: Errand, answer: Answer) -> None:
         """Go on with an errand whose request has ended."""
@@ -117,13 +114,13 @@ class Course:
         host = self.hosts[errand.link.host]
         host[0] += 1
         host[1] += spent
+        self._there[errand.link.host] = self._there.get(errand.link.host) or not answer.silent
         failure, message = answer.verdict()
-        asked_s = None
-        if answer.status in (429, 503):
-            asked_s = retry_after_s(answer.header("retry-after"), time.time())
-        verdict = "failed" if failure in _HOST_FAILED else "ok"
-        self._queues.ended(errand, "throttled" if failure == "throttled" else verdict, asked_s)
-        if answer.moved:
+        asked_s = answer.retry_after_s()
+        self._queues.ended(errand, answer.of_host(failure), asked_s)
+        if answer.again and not errand.raw:
+            self._ask_raw(errand)
+        elif answer.moved:
             self._follow(errand, answer)
         elif errand.robots_of is not None:
             self._robots_done(errand, answer, failure)
@@ -135,7 +132,7 @@ class Course:
     def give_up(self) -> None:
         """Give back the places of the requests under way."""
         for errand in self._flying:
-            self._queues.ended(errand, "ok")
+            self._queues.ended(errand, "dropped")
         self._flying.clear()
 
     def _enter(self, errand: Errand) -> None:
@@ -158,7 +155,13 @@ class Course:
         elif not self._transport.is_proxied(link):
             self._asking[link.host].append(errand)
             return self._resolver.ask(link.host)
-        return self._queues.add(errand, time.monotonic())
+        return self._queue(errand)
+
+    def _queue(self, errand: Errand) -> None:
+        if not self._queues.add(errand, time.monotonic()):
+            wait = f"{LONGEST_CRAWL_S:g} s of waiting for its Crawl-delay"
+            message = f"the host asks for {errand.crawl_delay_s:g} s between requests: over {wait}"
+            self._fail(errand, "throttled", message, last=True)
 
     def _request(self, errand: Errand) -> None:
         robots = errand.robots_of is not None
@@ -170,10 +173,20 @@ class Course:
             deadline_s=errand.left_s,
             max_bytes=ROBOTS_BYTES if robots else self._options.max_bytes,
             cut=robots,
+            raw=errand.raw,
         )
 
+    def _ask_raw(self, errand: Errand) -> None:
+        """Ask for the same link once more, as any other: most such bodies are not encoded."""
+        errand.raw = True
+        if errand.left_s <= 0:
+            return self._fail(errand, "timeout")
+        return self._queue(errand)
+
     def _follow(self, errand: Errand, answer: Answer) -> None:
-        """Go to where a redirect leads, as if it were a URL of the pool."""
+        """Go to where a redirect leads, as if it were a URL of the pool, if it may be followed."""
+        if self._opted_out(errand, answer):
+            return None
         location = answer.header("location")
         link = join(errand.link.href, location) if location else None
         errand.hops += 1
@@ -181,18 +194,23 @@ class Course:
             return self._fail(errand, "redirects")
         if errand.left_s <= 0:
             return self._fail(errand, "timeout")
-        errand.link = link
+        errand.link, errand.raw = link, False
         return self._enter(errand)
 
     def _arrived(self, errand: Errand, answer: Answer) -> None:
+        if not self._opted_out(errand, answer):
+            self._end(errand.fetched(None, body=answer.body))
+
+    def _opted_out(self, errand: Errand, answer: Answer) -> bool:
+        """Whether an answer's headers forbid the use of what they lead to: that is the end."""
         directives = self._options.disallowed_header_directives
-        if directives and answer.has(b"x-robots-tag"):
-            token = self._options.user_agent_token
-            rule = forbidden_by(answer.headers(), token, directives)
-            if rule is not None:
-                where = evidence(rule, errand.link.href, time.time())
-                return self._fail(errand, "opt_out", opt_out=where)
-        return self._end(errand.fetched(None, body=answer.body))
+        if errand.robots_of is not None or not directives or not answer.has(b"x-robots-tag"):
+            return False
+        rule = forbidden_by(answer.headers(), self._options.user_agent_token, directives)
+        if rule is not None:
+            where = evidence(rule, errand.link.href, time.time())
+            self._fail(errand, "opt_out", opt_out=where)
+        return rule is not None
 
     def _robots_done(self, errand: Errand, answer: Answer | None, failure: str | None) -> None:
         for waiting in self._origins.done(errand, answer, failure):
@@ -205,17 +223,24 @@ class Course:
         message: str | None = None,
         asked_s: float | None = None,
         opt_out: str | None = None,
+        last: bool = False,
     ) -> None:
         """End an errand, or let it wait for its next attempt where that may go well."""
         if errand.robots_of is not None:
             return self._robots_done(errand, None, failure)
-        may_pass = FAILURES[failure].retryable and failure not in _NOT_AGAIN
+        may_pass = FAILURES[failure].retryable and not last and not self._is_away(errand, failure)
         if may_pass and errand.attempts <= self._options.retries:
+            asked_s = min(asked_s or 0.0, self._options.longest_retry_after_s)
             due = time.monotonic() + errand.back_off_s(asked_s)
             errand.again(self._options.deadline_s)
             return heapq.heappush(self._later, (due, errand.row, errand))
         message = message or FAILURES[failure].meaning
         return self._end(errand.fetched(failure, message, opt_out=opt_out))
+
+    def _is_away(self, errand: Errand, failure: str) -> bool:
+        """Whether there is no sign of the first host: a next attempt would last as long."""
+        away = failure in ("dns", "connect") and errand.hops == 0
+        return away and not self._there.get(errand.link.host)
 
     def _end(self, fetched: Fetched) -> None:
         self.ended += 1

@@ -7,7 +7,7 @@ from .urls import Link
 
 PHASES = ("polite", "dns", "connect", "first_byte", "body")
 POLITE, DNS, CONNECT, FIRST_BYTE, BODY = range(5)
-_FIRST_WAIT_S, _LONGEST_WAIT_S, _LONGEST_ASKED_S = 1.0, 30.0, 120.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class FetchOptions:
     user_agent: str = "breadth/0.1"
     user_agent_token: str = "breadth"  # what robots.txt and X-Robots-Tag call us
     respect_robots: bool = True
+    longest_retry_after_s: float = 120.0  # that a Retry-After is given; 0 heeds none
     disallowed_header_directives: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
 
 
@@ -53,7 +54,9 @@ class Errand:
         "hops",
         "left_s",
         "link",
+        "probe",
         "queued",
+        "raw",
         "robots_of",
         "row",
         "seconds",
@@ -68,6 +71,8 @@ class Errand:
         self.left_s = deadline_s  # of this attempt, not counting what it waits for politeness
         self.queued = self.crawl_delay_s = 0.0
         self.domain = ""
+        self.probe = False  # it finds out whether its host is up again
+        self.raw = False  # the link's body is taken as sent: its Content-Encoding is no true one
         self.addresses: tuple[str, ...] = ()  # of the link's host, as they were checked
         self.seconds = [0.0] * len(PHASES)
 
@@ -75,17 +80,18 @@ class Errand:
         """Begin the next attempt."""
         self.link, self.hops, self.left_s = self.first, 0, deadline_s
         self.attempts += 1
+        self.raw = False
 
-    def back_off_s(self, asked_s: float | None) -> float:
+    def back_off_s(self, asked_s: float) -> float:
         """Return how long to wait before the next attempt.
 
         The wait doubles with each attempt, and up to a quarter more, drawn from the URL, keeps
-        errands apart. ``asked_s`` is what the server asked for.
+        errands apart. ``asked_s`` is what the server asked for, 0 if nothing.
         """
         text = f"{self.attempts} {self.first.href}".encode()
         draw = int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big") / 2**32
         wait_s = _FIRST_WAIT_S * 2.0 ** (self.attempts - 1) * (1.0 + 0.25 * draw)
-        return max(min(wait_s, _LONGEST_WAIT_S), min(asked_s or 0.0, _LONGEST_ASKED_S))
+        return max(min(wait_s, _LONGEST_WAIT_S), asked_s)
 
     def fetched(
         self,

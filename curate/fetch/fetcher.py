@@ -24,6 +24,8 @@ TICK_S = 0.25
 """How often, at least, the loop looks at ``stop`` and for lookups without end."""
 NO_ROOM_S = 0.005
 """How often it looks whether there is room again, which nobody tells it."""
+LOOKUP_S = 10.0
+"""The limit of a lookup, where the deadline is not sooner."""
 _ADMITTED = 256
 """Rows that are read in one turn of the loop, so that the first do not wait for the last."""
 
@@ -82,7 +84,10 @@ class Fetcher:
             options.user_agent, connections=options.connections, use_proxy=options.use_proxy
         )
         resolver = Resolver(
-            transport.wake, lookup=self._lookup, allow_private=options.allow_private
+            transport.wake,
+            lookup=self._lookup,
+            allow_private=options.allow_private,
+            limit_s=min(LOOKUP_S, options.deadline_s),
         )
         course = Course(options, self._queues, self._origins, resolver, transport, put)
         self._course = course

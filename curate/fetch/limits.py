@@ -5,43 +5,39 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from .breaker import SKEW_S, Health, after_answer, after_failure, left_alone_s
+from .breaker import (
+    HOPELESS,
+    SKEW_S,
+    Health,
+    Traffic,
+    after_answer,
+    after_failure,
+    left_alone_s,
+    silenced,
+)
 from .connection_slots import ConnectionSlots
 from .shared_records import Records, key_of
 
 BUCKETS = (1 << 14,)  # 131,072 domains and as many hosts are remembered, in 8 MiB each
-TRAFFIC, HEALTH = "ddHIIHd", "IIdd"
+TRAFFIC, HEALTH = "ddHIIHdH", "IIdd"
 BURST_S = 0.2  # what was not used of the rate in this time may be made up for
 POLL_S = 0.05  # how soon to ask again for a slot that others hold
 FRESH_S = 0.15  # how long one who was refused counts as waiting
-FIRST_SILENCE_S = 1.0  # after a 429 without Retry-After; doubles with the next one
-FORGIVEN_S = 60.0  # after a silence, when the doubling begins anew
 
 
 @dataclass(frozen=True)
 class Start:
-    """Whether a request may start: else when to ask again, or that the host is down."""
+    """Whether a request may start: else when to ask again, or that it is hopeless for now."""
 
     go: bool
     wait_s: float = 0.0
-    down: bool = False
+    down: bool = False  # the host gives no answer, or
+    throttled: bool = False  # it is down as its domain only says 429
+    probe: bool = False  # this one finds out whether the host is up again: tell ``ended``
 
 
-class Traffic(NamedTuple):
-    """What is known of a domain: clock times in seconds, 0 where none applies."""
-
-    due_s: float = 0.0  # when the rate allows the next request
-    silent_until: float = 0.0  # Retry-After
-    throttles: int = 0  # 429s in a row
-    last: int = 0  # who started last
-    asker: int = 0  # who was refused a slot last
-    asker_held: int = 0  # how many it had
-    asked_s: float = 0.0
-
-
-_GO = Start(True)
+_GO, _PROBE = Start(True), Start(True, probe=True)
 _POLL = Start(False, POLL_S)
 
 
@@ -94,20 +90,31 @@ class Limits:
             self._hosts.unlock(host_key)
 
     def ended(
-        self, domain: str, host: str, verdict: str, retry_after_s: float | None = None
+        self,
+        domain: str,
+        host: str,
+        verdict: str,
+        retry_after_s: float | None = None,
+        *,
+        probe: bool = False,
     ) -> None:
-        """End a request that was started: it went "ok", "failed" or was "throttled".
+        """End a request that was started: it went "ok", "failed", was "throttled" or "dropped".
 
         "ok" is any answer of a host that is up, 404 too; "failed" is none, or 5xx; "throttled"
-        is 429, or 503 with ``retry_after_s``: then the whole domain is left in peace.
+        is 429, or 503 with ``retry_after_s``: then the whole domain is left in peace; "dropped"
+        says nothing of the host. ``probe`` is what its Start said.
         """
         now = self._clock()
         key, host_key = self._key(domain), self._key(host)
         if self._connections:
             self._slots.free(key)
-        self._note_health(host_key, verdict == "failed", now)
-        if verdict == "throttled" and self._longest_silence_s:
-            self._silence(key, retry_after_s, now)
+        if probe:
+            self._slots.free_probe(host_key)
+        if verdict == "dropped":
+            return
+        self._note_health(host_key, verdict == "failed", now, probe)
+        if self._longest_silence_s and verdict in ("ok", "throttled"):
+            self._note_answer(key, verdict == "throttled", retry_after_s, now)
 
     def close(self) -> None:
         """Close the files, which frees every slot."""
@@ -123,6 +130,10 @@ class Limits:
     def _health(self, key: int) -> Health:
         found = self._hosts.read(key)[1]
         return Health(*found[1:]) if found else Health()
+
+    def _traffic(self, key: int) -> tuple[int, Traffic]:
+        place, found = self._domains.read(key)
+        return place, Traffic(*found[1:]) if found else Traffic()
 
     def _tripped(self, health: Health) -> bool:
         return 0 < self._breaker_failures <= health.failures
@@ -144,16 +155,18 @@ class Limits:
         start = self._start(key, now)
         if start.go and delay_s:
             self._hosts.write(place, host_key, now, *health._replace(due_s=now + delay_s))
-        if tripped and not start.go:
-            self._slots.free_probe(host_key)
+        if not tripped:
+            return start
+        if start.go:
+            return _PROBE
+        self._slots.free_probe(host_key)
         return start
 
     def _start(self, key: int, now: float) -> Start:
         if not self._domains.lock(key):
             return _POLL
         try:
-            place, found = self._domains.read(key)
-            before = Traffic(*found[1:]) if found else Traffic()
+            place, before = self._traffic(key)
             start, after = self._decide(key, before, now)
             if after is not before:
                 self._domains.write(place, key, now, *after)
@@ -162,9 +175,10 @@ class Limits:
             self._domains.unlock(key)
 
     def _decide(self, key: int, traffic: Traffic, now: float) -> tuple[Start, Traffic]:
-        due_s, silent_until, throttles, last, asker, asker_held, asked_s = traffic
+        due_s, silent_until, throttles, last, asker, asker_held, asked_s, _ = traffic
         if 0.0 < silent_until - now <= self._longest_silence_s + SKEW_S:
-            return Start(False, silent_until - now), traffic
+            hopeless = traffic.refusals >= HOPELESS
+            return Start(False, silent_until - now, hopeless, hopeless), traffic
         interval_s = self._interval_s
         if due_s - now > interval_s + BURST_S + SKEW_S:
             due_s = now
@@ -181,12 +195,13 @@ class Limits:
         if asker == self._me:
             asker = 0
         due_s = max(due_s, now) + interval_s
-        return _GO, Traffic(due_s, silent_until, throttles, self._me, asker, asker_held, asked_s)
+        return _GO, Traffic(
+            due_s, silent_until, throttles, self._me, asker, asker_held, asked_s, traffic.refusals
+        )
 
-    def _note_health(self, key: int, failed: bool, now: float) -> None:
+    def _note_health(self, key: int, failed: bool, now: float, probe: bool) -> None:
         if not self._breaker_failures:
             return
-        probe = self._slots.free_probe(key)
         if not failed and not self._health(key).failures:
             return
         if not self._hosts.lock(key):
@@ -203,23 +218,19 @@ class Limits:
         finally:
             self._hosts.unlock(key)
 
-    def _silence(self, key: int, retry_after_s: float | None, now: float) -> None:
+    def _note_answer(
+        self, key: int, throttled: bool, retry_after_s: float | None, now: float
+    ) -> None:
+        if not throttled and not self._traffic(key)[1].refusals:
+            return
         if not self._domains.lock(key, patience_s=0.5):
             return  # its holder is suspended: the host will say so again
         try:
-            place, found = self._domains.read(key)
-            traffic = Traffic(*found[1:]) if found else Traffic()
-            self._domains.write(place, key, now, *self._silent(traffic, retry_after_s, now))
+            place, traffic = self._traffic(key)
+            if throttled:
+                traffic = silenced(traffic, retry_after_s, self._longest_silence_s, now)
+            else:
+                traffic = traffic._replace(refusals=0)
+            self._domains.write(place, key, now, *traffic)
         finally:
             self._domains.unlock(key)
-
-    def _silent(self, traffic: Traffic, retry_after_s: float | None, now: float) -> Traffic:
-        left_s = traffic.silent_until - now
-        throttles = traffic.throttles
-        if not 0.0 < left_s <= self._longest_silence_s + SKEW_S:  # together they count once
-            throttles = min(throttles + 1, 30) if -left_s < FORGIVEN_S else 1
-            left_s = 0.0
-        if retry_after_s is None:
-            retry_after_s = FIRST_SILENCE_S * 2.0 ** (throttles - 1)
-        silence_s = max(left_s, min(max(retry_after_s, 0.0), self._longest_silence_s))
-        return traffic._replace(silent_until=now + silence_s, throttles=throttles)

@@ -10,12 +10,24 @@ from .urls import registrable_domain
 _HOSTS_TRIED = 3
 _NEXT_HOSTS_S = 0.1
 """A domain with many hosts, some of them down: how many are tried at once, and when the next."""
+LONGEST_CRAWL_S = 200.0
+"""What the errands of a host may wait for its Crawl-delay: a part must end some time."""
 
 
 class _Domain:
     """The errands of one registrable domain: a queue per host, as hosts can be down alone."""
 
-    __slots__ = ("blocked_since", "by_host", "hosts", "name", "size", "state", "until")
+    __slots__ = (
+        "blocked_since",
+        "by_host",
+        "hosts",
+        "name",
+        "reached",
+        "serial",
+        "size",
+        "state",
+        "until",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -24,6 +36,8 @@ class _Domain:
         self.size = 0
         self.state = "idle"
         self.until = self.blocked_since = 0.0
+        self.reached = False  # it has answered
+        self.serial = 0
 
 
 class Queues:
@@ -32,14 +46,16 @@ class Queues:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._domains: dict[str, _Domain] = {}
-        self._ready: deque[_Domain] = deque()
+        self._ready: deque[tuple[int, _Domain]] = deque()  # in the order of their numbers
+        self._strangers: deque[tuple[int, _Domain]] = deque()  # they have not answered yet
+        self._serial = 0
         self._blocked: list[tuple[float, str]] = []  # a heap: when to try a domain again
         self.size = 0
 
     @property
     def ready(self) -> int:
         """Return how many domains may have an errand that can start now."""
-        return len(self._ready)
+        return len(self._ready) + len(self._strangers)
 
     @property
     def waiting(self) -> int:
@@ -51,8 +67,11 @@ class Queues:
         """Return when the next waiting domain is to be tried (monotonic clock)."""
         return self._blocked[0][0] if self._blocked else None
 
-    def add(self, errand: Errand, now: float) -> None:
-        """Put an errand at the end of its host's queue, at the head where it has begun."""
+    def add(self, errand: Errand, now: float) -> bool:
+        """Put an errand at the end of its host's queue, at the head where it has begun.
+
+        False: the Crawl-delay would make it wait for more than LONGEST_CRAWL_S.
+        """
         errand.domain = name = registrable_domain(errand.link.host)
         domain = self._domains.get(name)
         if domain is None:
@@ -62,7 +81,12 @@ class Queues:
         if queue is None:
             queue = domain.by_host[errand.link.host] = deque((errand,))
             domain.hosts.append(queue)
-        elif errand.hops or errand.robots_of is not None:
+            if domain.state == "blocked":  # by other hosts, perhaps
+                domain.hosts.rotate(1)
+                self._make_ready(domain)
+        elif len(queue) * errand.crawl_delay_s > LONGEST_CRAWL_S:
+            return False
+        elif errand.hops or errand.raw or errand.robots_of is not None:
             queue.appendleft(errand)
         else:
             queue.append(errand)
@@ -70,19 +94,20 @@ class Queues:
         self.size += 1
         if domain.state == "idle":
             self._make_ready(domain)
+        return True
 
-    def take(self, now: float) -> tuple[Errand, bool] | None:
-        """Return an errand that may start now, or one whose host is down (True), else None.
+    def take(self, now: float, *, strangers: bool = True) -> tuple[Errand, str | None] | None:
+        """Return an errand that may start now, or one and the failure it ends by, else None.
 
-        One that starts holds a place in the limits until ended().
+        One that starts holds a place in the limits until ended(). Without ``strangers`` it is of
+        a domain that has answered before.
         """
         while self._blocked and self._blocked[0][0] <= now:
             until, name = heapq.heappop(self._blocked)
-            domain = self._domains[name]
-            if domain.state == "blocked" and domain.until == until:
-                self._make_ready(domain)
-        while self._ready:
-            domain = self._ready.popleft()
+            waited = self._domains[name]
+            if waited.state == "blocked" and waited.until == until:
+                self._make_ready(waited)
+        while (domain := self._next(strangers)) is not None:
             taken = self._take_of(domain, now)
             if taken is not None:
                 return taken
@@ -90,16 +115,30 @@ class Queues:
 
     def ended(self, errand: Errand, verdict: str, retry_after_s: float | None = None) -> None:
         """Say how a request went that take() let start, and let its domain's next one try."""
-        self._limits.ended(errand.domain, errand.link.host, verdict, retry_after_s)
+        host, probe = errand.link.host, errand.probe
+        errand.probe = False
+        self._limits.ended(errand.domain, host, verdict, retry_after_s, probe=probe)
         domain = self._domains[errand.domain]
-        if domain.state == "blocked":
+        met = not domain.reached and verdict in ("ok", "throttled")
+        domain.reached |= met
+        if domain.state == "blocked" or (met and domain.state == "ready"):
             self._make_ready(domain)
 
     def _make_ready(self, domain: _Domain) -> None:
         domain.state = "ready"
-        self._ready.append(domain)
+        self._serial += 1
+        domain.serial = self._serial
+        (self._ready if domain.reached else self._strangers).append((domain.serial, domain))
 
-    def _take_of(self, domain: _Domain, now: float) -> tuple[Errand, bool] | None:
+    def _next(self, strangers: bool) -> _Domain | None:
+        known, others = self._ready, self._strangers
+        while others and others[0][0] != others[0][1].serial:  # it is no stranger any more
+            others.popleft()
+        if strangers and others and not (known and known[0] < others[0]):
+            return others.popleft()[1]
+        return known.popleft()[1] if known else None
+
+    def _take_of(self, domain: _Domain, now: float) -> tuple[Errand, str | None] | None:
         wait_s = _NEXT_HOSTS_S if len(domain.hosts) > _HOSTS_TRIED else float("inf")
         for _ in range(min(len(domain.hosts), _HOSTS_TRIED)):
             queue = domain.hosts[0]
@@ -110,7 +149,10 @@ class Queues:
                 if domain.blocked_since:
                     errand.seconds[POLITE] += now - max(domain.blocked_since, errand.queued)
                     domain.blocked_since = 0.0
-                return errand, start.down
+                errand.probe = start.probe
+                if start.go:
+                    return errand, None
+                return errand, "throttled" if start.throttled else "host_down"
             wait_s = min(wait_s, start.wait_s)
             domain.hosts.rotate(-1)
         domain.state = "blocked"

@@ -15,6 +15,8 @@ from .urls import Link
 
 CONNECT_S = 7.5
 """Of the deadline, what TCP and TLS may take together: a host that is away shows early."""
+_FEW = 8
+"""Transfers that may be under way where bodies in flight weigh half of what they may: they grow."""
 
 
 class Transport:
@@ -28,6 +30,7 @@ class Transport:
         self._load = Load()
         self._transfers = [Transfer(user_agent, self._load) for _ in range(connections)]
         self._free = list(self._transfers)
+        self._most_connecting = max(1, connections // 2)
         self._proxies = environment_proxies() if use_proxy else {}
         self._due: float | None = None  # when libcurl wants to be called without an event
         self._error: BaseException | None = None
@@ -41,7 +44,14 @@ class Transport:
     @property
     def full(self) -> bool:
         """Whether no further transfer can start now."""
-        return not self._free
+        under_way = len(self._transfers) - len(self._free)
+        heavy = self._load.heavy and under_way >= _FEW
+        return heavy or not self._free
+
+    @property
+    def connecting_is_full(self) -> bool:
+        """Whether half of the transfers wait for a connection: more such might wait in vain."""
+        return self._load.connecting >= self._most_connecting
 
     def is_proxied(self, link: Link) -> bool:
         """Whether a link is fetched by a proxy, which then looks up its host."""
@@ -56,12 +66,13 @@ class Transport:
         deadline_s: float,
         max_bytes: int,
         cut: bool = False,
+        raw: bool = False,
     ) -> None:
         """Request a link from one of ``addresses`` and no other; poll() will return ``token``.
 
         All of it, connecting included, must be done in ``deadline_s``. A body over ``max_bytes``,
-        as sent or decompressed, is a failure, or is cut there. Raises Failed where there are no
-        certificates to check a server's by.
+        as sent or decompressed, is a failure, or is cut there. A ``raw`` one is taken as sent.
+        Raises Failed where there are no certificates to check a server's by.
         """
         transfer = self._free[-1]
         if link.scheme == "https" and not transfer.trusts:
@@ -70,8 +81,9 @@ class Transport:
         self._free.pop()
         curl, proxy = transfer.curl, proxy_for(link, self._proxies)
         transfer.token, transfer.addresses = token, None if proxy else addresses
-        transfer.cap, transfer.cut, transfer.raw = max_bytes, cut, False
-        transfer.ends = time.monotonic() + deadline_s
+        transfer.cap, transfer.cut, transfer.secure = max_bytes, cut, link.scheme == "https"
+        transfer.begun, transfer.waited_s = time.monotonic(), 0.0
+        transfer.ends = transfer.begun + deadline_s
         curl.setopt(pycurl.URL, link.href)
         curl.setopt(pycurl.MAXFILESIZE_LARGE, 32 * max_bytes if cut else max_bytes)
         curl.setopt(pycurl.PROXY, proxy)
@@ -83,7 +95,13 @@ class Transport:
         else:
             curl.setopt(pycurl.RESOLVE, [_pinned(link, addresses)])
             curl.setopt(pycurl.RESOLVER_START_FUNCTION, _refuse)
-        self._begin(transfer)
+        milliseconds = max(1, int(deadline_s * 1000))
+        curl.setopt(pycurl.TIMEOUT_MS, milliseconds)
+        curl.setopt(pycurl.CONNECTTIMEOUT_MS, min(milliseconds, int(CONNECT_S * 1000)))
+        curl.setopt(pycurl.HTTP_CONTENT_DECODING, 0 if raw else 1)
+        transfer.connected = False
+        self._load.connecting += 1
+        self._multi.add_handle(curl)
 
     def poll(self, timeout_s: float) -> list[tuple[Any, Answer]]:
         """Move every transfer on, wait for at most ``timeout_s``, and return those that ended."""
@@ -109,46 +127,37 @@ class Transport:
         self._transfers.clear()
         self._free.clear()
 
-    def _begin(self, transfer: Transfer) -> None:
-        left_ms = max(1, int((transfer.ends - time.monotonic()) * 1000))
-        transfer.curl.setopt(pycurl.TIMEOUT_MS, left_ms)
-        transfer.curl.setopt(pycurl.CONNECTTIMEOUT_MS, min(left_ms, int(CONNECT_S * 1000)))
-        transfer.curl.setopt(pycurl.HTTP_CONTENT_DECODING, 0 if transfer.raw else 1)
-        self._multi.add_handle(transfer.curl)
-
     def _ended(self) -> list[tuple[Any, Answer]]:
         more, ended = 1, []
         while more:
             more, good, bad = self._multi.info_read()
-            ended += [(curl, 0, "") for curl in good]
-            ended += bad
-        stalled = self._load.stalled(time.monotonic()) if self._load.paused else None
-        if stalled is not None and all(curl is not stalled.curl for curl, *_ in ended):
-            ended.append((stalled.curl, pycurl.E_OPERATION_TIMEDOUT, ""))
-        answers = []
-        for curl, code, text in ended:
-            self._multi.remove_handle(curl)
-            transfer = curl.transfer
-            self._load.take_off(transfer)
-            again = code == pycurl.E_BAD_CONTENT_ENCODING and not transfer.raw
-            if not again:
-                answers.append((transfer.token, transfer.answer(code, text)))
-                transfer.token = None
-                self._free.append(transfer)
-            transfer.clear()
-            if again:  # "utf-8", "aws-chunked": most such bodies are not encoded at all
-                transfer.raw = True
-                self._begin(transfer)
-        if ended and self._load.paused:
-            self._resume()
+            ended += [(curl.transfer, 0, "") for curl in good]
+            ended += [(curl.transfer, code, text) for curl, code, text in bad]
+        answers = [self._take(*end) for end in ended]
+        if self._load.slowed or self._load.paused:
+            now = time.monotonic()
+            late = self._load.overdue(now)
+            answers += [self._take(transfer, pycurl.E_OPERATION_TIMEDOUT, "") for transfer in late]
+            self._resume(now)
         return answers
 
-    def _resume(self) -> None:
-        """Let paused transfers go on; each pauses again as long as there is too much."""
+    def _take(self, transfer: Transfer, code: int, text: str) -> tuple[Any, Answer]:
+        self._multi.remove_handle(transfer.curl)
+        self._load.take_off(transfer)
+        answer = transfer.token, transfer.answer(code, text)
+        transfer.clear()
+        self._free.append(transfer)
+        return answer
+
+    def _resume(self, now: float) -> None:
+        """Let the oldest of those that paused go on; each may pause again at once."""
         paused, self._load.paused = self._load.paused, []
-        for transfer in paused:
-            if transfer.token is not None:
-                transfer.curl.pause(pycurl.PAUSE_CONT)
+        for transfer in sorted(paused, key=lambda transfer: transfer.begun):
+            transfer.hold()
+            if self._load.may_go_on(transfer, now):
+                transfer.go_on(now)
+            else:
+                self._load.paused.append(transfer)
 
     def _watch(self, event: int, descriptor: int, _multi: Any, _data: Any) -> None:
         """Do as libcurl says about which sockets to wait for."""
