@@ -43,7 +43,9 @@ def train(recipe: str, data: str, out: Path, subset: str | None, device: str | N
         metrics = loop.train(chosen, data, out, subset=uids, device=device, progress=progress)
     losses = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("loss", *chosen.weights))
     click.echo(f"{out}: {metrics['step']} steps of {chosen.name}, {losses}")
-    click.echo(json.loads((out / loop.STALL_NAME).read_bytes())["verdict"], err=True)
+    loading = json.loads((out / loop.LOADING_NAME).read_bytes())
+    shards = f"distinct shards a batch: {loading['shards_per_batch']:g}"
+    click.echo(f"{loading['access']}; {shards}\n{loading['verdict']}", err=True)
 
 
 def choose_pairs(data: str | Path, subset: str, visits: int) -> tuple[list[str], str]:

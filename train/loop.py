@@ -30,7 +30,7 @@ from .schedule import MAX_LOGIT_SCALE, clip_gradients, learning_rate, make_optim
 from .seeds import generator
 from .terms import evaluate_terms
 
-STALL_NAME = "stall.json"
+LOADING_NAME = "loading.json"
 TOKENIZER_CAPTIONS = 100_000  # enough for any vocabulary that a recipe names
 
 Metrics = dict[str, Any]
@@ -95,9 +95,20 @@ def train(
         cut_metrics(out, trainee.step)
         with stream:
             take_steps(trainee, stream, out, progress)
-        with replaced(out / STALL_NAME) as file:
-            file.write(stream.report().to_json().encode())
+        write_loading(stream, recipe.batch_pairs, out / LOADING_NAME)
         return last_metrics(out)
+
+
+def write_loading(stream: Stream, batch_pairs: int, file: Path) -> None:
+    """Write how the pairs were read, how well they were shuffled, and where the time went."""
+    said = {
+        "access": stream.access.why,
+        "shards_per_batch": round(stream.order.shards_per_batch(batch_pairs), 1),
+        "accounts": stream.accounts(),
+        **json.loads(stream.report().to_json()),
+    }
+    with replaced(file) as sink:
+        sink.write(json.dumps(said, indent=1).encode())
 
 
 def open_device(name: str) -> torch.device:
