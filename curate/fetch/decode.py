@@ -9,8 +9,9 @@ import numpy as np
 import simplejpeg
 from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 
+from breadth.loaders.jpeg_header import UPRIGHT, tiff_orientation
+
 from .colour import over_white
-from .exif import UPRIGHT, orientation
 from .refused import Refused
 from .sniff import Header
 
@@ -51,7 +52,7 @@ def decode(
         return Decoded(_plain_webp(body), header.width, header.height)
     if header.kind != "jpeg":
         return _with_pillow(body, header, most_pixels)
-    turn = orientation(header.exif) if header.exif else UPRIGHT
+    turn = tiff_orientation(header.exif) if header.exif else UPRIGHT
     size = (header.width, header.height)
     if header.channels == 4:
         return Decoded(_pillow_jpeg(body, header), *size, 1, turn, header.profile)
@@ -121,7 +122,7 @@ def _opened(body: bytes, kind: str, most_pixels: int) -> Image.Image:
 
 def _with_pillow(body: bytes, header: Header, most_pixels: int) -> Decoded:
     with _opened(body, header.kind, most_pixels) as picture:
-        turn = _turn(picture) if header.kind != "webp" else orientation(header.exif)
+        turn = _turn(picture) if header.kind != "webp" else tiff_orientation(header.exif)
         frames = getattr(picture, "n_frames", 1) if header.kind in ("png", "webp") else 1
         pixels, flattened = _pixels(picture)
         profile = picture.info.get("icc_profile") or b""

@@ -1,43 +1,15 @@
-"""What a picture's Exif block says: which side is up, and its tags as JSON."""
+"""What a picture's Exif block says, as JSON."""
 
 import io
 import json
-from struct import error as StructError
-from struct import unpack_from
+import logging
 
-UPRIGHT = 1
 MOST_READS = 20_000
 MOST_BYTES = 2**20
 """What exifread may read of one file: real blocks take some hundred reads, hostile ones hours."""
 
 
-def orientation(block: bytes) -> int:
-    """Return the orientation (1 to 8, as Exif numbers them) in a TIFF block; 1 where it has none.
-
-    Cost: about 3 microseconds.
-    """
-    value = tiff_tag(block, 0x0112)
-    return value if value in range(1, 9) else UPRIGHT
-
-
-def tiff_tag(block: bytes, wanted: int) -> int:
-    """Return a whole number of a TIFF block's first directory; 0 where there is none.
-
-    Source: TIFF 6.0, section 2.
-    """
-    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(block[:4])
-    if order is None:
-        return 0
-    try:
-        at = unpack_from(f"{order}I", block, 4)[0]
-        for entry in range(unpack_from(f"{order}H", block, at)[0]):
-            tag, kind = unpack_from(f"{order}HH", block, at + 2 + 12 * entry)
-            if tag == wanted and kind in (3, 4):
-                code = "H" if kind == 3 else "I"
-                return int(unpack_from(f"{order}{code}", block, at + 10 + 12 * entry)[0])
-    except StructError:  # the block is cut short, as damaged ones are
-        pass
-    return 0
+logging.getLogger("exifread").addHandler(logging.NullHandler())  # the JSON says what it found
 
 
 def exif_json(body: bytes) -> str | None:

@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from breadth.loaders.jpeg_header import UPRIGHT, tiff_orientation
+from breadth.loaders.upright import upright
+
 from .colour import is_srgb, to_srgb
 from .decode import Decoded, decode
 from .encode import KINDS, encoded
-from .exif import UPRIGHT, exif_json, orientation
+from .exif import exif_json
 from .refused import Refused
-from .resize import INTERPOLATIONS, Plan, framed, plan, scaled, shrunk, upright
+from .resize import INTERPOLATIONS, Plan, framed, plan, scaled, shrunk
 from .sniff import Header, ends_properly, sniff
 from .svg import render_svg
 
@@ -134,7 +137,7 @@ def _resized(found: Decoded, shape: Shape, wanted: Plan | None) -> np.ndarray:
     if found.profile or (pixels.ndim == 3 and pixels.shape[2] == 4):
         pixels = to_srgb(pixels, found.profile)
     if found.orientation != UPRIGHT:
-        pixels = upright(pixels, found.orientation)
+        pixels = np.ascontiguousarray(upright(pixels, found.orientation))
     return pixels if wanted is None else framed(pixels, shape.image_size, shape.resize_mode)
 
 
@@ -177,5 +180,5 @@ def _untouched(body: bytes, header: Header, shape: Shape) -> Picture:
     if not ends_properly(body, header.kind):
         raise Refused("broken_picture", "it does not end as a picture does")
     _judged(header.width, header.height, shape)
-    original = _turned(header.width, header.height, orientation(header.exif))
+    original = _turned(header.width, header.height, tiff_orientation(header.exif))
     return Picture(body, header.width, header.height, *original, _exif(body, header, shape))

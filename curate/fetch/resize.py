@@ -82,13 +82,3 @@ def framed(pixels: np.ndarray, size: int, mode: str) -> np.ndarray:
     above, before = (size - height) // 2, (size - width) // 2
     rest = (above, size - height - above, before, size - width - before)
     return cv2.copyMakeBorder(pixels, *rest, cv2.BORDER_CONSTANT, value=_WHITE)
-
-
-def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn and mirror pixels that are stored in one of Exif's eight orientations."""
-    turned = pixels.swapaxes(0, 1) if orientation >= 5 else pixels
-    if orientation in (2, 3, 6, 7):
-        turned = turned[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        turned = turned[::-1]
-    return np.ascontiguousarray(turned)

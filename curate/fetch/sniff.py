@@ -6,7 +6,8 @@ from struct import error as StructError
 from struct import unpack_from
 from typing import NamedTuple
 
-from .exif import tiff_tag
+from breadth.loaders.jpeg_header import tiff_tag
+
 from .refused import Refused
 
 MOST_SCANS = 500
