@@ -127,7 +127,7 @@ def test_the_watchdog_spares_a_process_that_was_stopped(tmp_path: Path) -> None:
     script = (
         "import time\nfrom breadth.curate.fetch import watchdog\nwatchdog.LEAST_S = 5.0\n"
         "with watchdog.Watchdog(0.1) as dog, dog.on('x'):\n"
-        "    print('on', flush=True)\n    end = time.monotonic() + 7\n"
+        "    end = time.monotonic() + 7\n    print('on', flush=True)\n"
         "    while time.monotonic() < end: time.sleep(0.05)\n"
     )
     run = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
