@@ -97,7 +97,7 @@ def endless(head: bytes, block: bytes) -> Behaviour:
 
     async def behave(wire: Wire, _: Request) -> None:
         await wire.send(head)
-        while True:
+        while not wire.writer.is_closing():
             wire.writer.write(block)
             await wire.writer.drain()
             await asyncio.sleep(0.002)
