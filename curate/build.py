@@ -82,11 +82,11 @@ def build(
     candidates = read_pool(str(pool), recipe.pool, recipe.output.part_pairs)
     _check(recipe, candidates)
     with lease(workspace.out, recipe, candidates):
-        legs = cut(stages, candidates.fingerprint, recipe.seed, current_round(workspace.out))
-        finished = _finished(workspace, recipe, legs)
+        finished = _finished(workspace, recipe, _cut(workspace, recipe, stages, candidates))
         if retry_failed and finished is not None and failed_pairs(_ledger(workspace, finished)):
-            legs = cut(stages, candidates.fingerprint, recipe.seed, begin_round(workspace.out))
-            finished = _finished(workspace, recipe, legs)  # no longer: another round, another build
+            begin_round(workspace.out)
+            # no longer: another round, another build
+            finished = _finished(workspace, recipe, _cut(workspace, recipe, stages, candidates))
         if finished is not None:
             return finished
         _prepare(workspace, candidates)
@@ -109,6 +109,13 @@ def _check(recipe: Recipe, candidates: Candidates) -> None:
         )
 
 
+def _cut(
+    workspace: Workspace, recipe: Recipe, stages: Sequence[Stage], candidates: Candidates
+) -> tuple[Leg, ...]:
+    """Cut the stages into the legs of the round in which the folder is."""
+    return cut(stages, candidates.fingerprint, recipe.seed, current_round(workspace.out))
+
+
 def _run_or_take_back(
     workspace: Workspace,
     recipe: Recipe,
@@ -119,8 +126,7 @@ def _run_or_take_back(
     """Run the build's round, or where a retry comes to nothing the one before it."""
 
     def run() -> Manifest:
-        retry_round = current_round(workspace.out)
-        legs = cut(stages, candidates.fingerprint, recipe.seed, retry_round)
+        legs = _cut(workspace, recipe, stages, candidates)
         return _run(workspace, recipe, legs, candidates, runner)
 
     try:

@@ -41,11 +41,10 @@ def current_round(out: Path) -> int:
     return int(_record(out).get("retry_round", 0))
 
 
-def begin_round(out: Path) -> int:
-    """Begin the next round and return its number; a kill at any moment leaves one or the other."""
+def begin_round(out: Path) -> None:
+    """Begin the next round; a kill at any moment leaves one or the other."""
     begun = int(_record(out).get("rounds_begun", current_round(out))) + 1
     _note(out, retry_round=begun, rounds_begun=begun, before=current_round(out))
-    return begun
 
 
 def take_back_round(out: Path) -> None:

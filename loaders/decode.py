@@ -23,8 +23,7 @@ MOST_SCANS = 500
 """Each scan of a progressive JPEG is a pass over all pixels; real ones have about ten."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
-HARMLESS = (
-    "Premature end of JPEG file",  # Pillow then says whether pixels are missing, or just the end
+TOLERATED = (
     "before marker 0xd9",
     "Invalid SOS parameters",
     "Inconsistent progression",
@@ -32,6 +31,8 @@ HARMLESS = (
     "unknown JFIF revision",
 )
 """What libjpeg warns of though all pixels are there; every other warning is a broken picture."""
+HARMLESS = ("Premature end of JPEG file", *TOLERATED)
+"""Pillow says of the first whether pixels are missing, or just the end."""
 
 _BAND = 16  # rows
 _JPEG = b"\xff\xd8\xff"
@@ -188,7 +189,7 @@ def _rgb(picture: Image.Image) -> np.ndarray:
     """Bring any of Pillow's modes to RGB of 8 bits, on white where transparent."""
     mode = picture.mode
     if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        return _over_white(np.asarray(picture.convert("RGBA")))
+        return over_white(np.asarray(picture.convert("RGBA")))
     if mode.startswith("I;16"):
         grey = (np.asarray(picture) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
@@ -197,7 +198,11 @@ def _rgb(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture.convert("RGB"))
 
 
-def _over_white(rgba: np.ndarray) -> np.ndarray:
+def over_white(rgba: np.ndarray) -> np.ndarray:
+    """Lay uint8 [h, w, 4] over white: uint8 [h, w, 3], with the colours in their order.
+
+    It is rounded as img2dataset rounds.
+    """
     flat = np.empty((*rgba.shape[:2], 3), np.uint8)
     for top in range(0, len(rgba), _BAND):  # a band at a time: it stays in the processor's cache
         band = rgba[top : top + _BAND].astype(np.uint16)

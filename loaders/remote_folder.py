@@ -70,7 +70,7 @@ def _manifest(remote: Remote, url: str) -> Manifest | None:
 def _shards(remote: Remote, url: str, manifest: Manifest | None) -> list[RemoteShard]:
     """Return the shards of a URL in order: its manifest's, else every tar."""
     if manifest is None:
-        return [remote.describe(url)] if url.endswith(".tar") else _listed(remote, url)
+        return [remote.describe(url)] if url.endswith(".tar") else far_tars(remote, url)
     if not manifest.shards:
         raise PoolError(f"{url} holds no pair, its manifest says: choose another folder")
     inner = f"{url}/shards"
@@ -84,7 +84,8 @@ def _shards(remote: Remote, url: str, manifest: Manifest | None) -> list[RemoteS
     ]
 
 
-def _listed(remote: Remote, url: str) -> list[RemoteShard]:
+def far_tars(remote: Remote, url: str) -> list[RemoteShard]:
+    """Return the tars in ``shards/`` of a URL, else in it, in order; raises PoolError for none."""
     for folder in (f"{url}/shards", url):
         try:
             shards = remote.find(folder, ".tar")

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from breadth.loaders.errors import PoolError
 from breadth.loaders.manifest import find_shards
 from breadth.loaders.remote import Remote, is_url
+from breadth.loaders.remote_folder import far_tars
 
 PIECE_BYTES = 8 << 20
 
@@ -50,13 +51,7 @@ def find_tars(folder: str | Path) -> ForeignTars:
         return ForeignTars(path.resolve().name, tars)
     url = str(folder).rstrip("/")
     remote = Remote(url)
-    for place in (f"{url}/shards", url):
-        try:
-            found = remote.find(place, ".tar")
-        except FileNotFoundError:
-            continue
-        if found:
-            remote.check_ranges(found[0].url)
-            tars = tuple((tar.url, tar.bytes) for tar in found)
-            return ForeignTars(url.rsplit("/", 1)[1], tars, remote)
-    raise PoolError(f"{url} holds no .tar shard: check the address")
+    found = far_tars(remote, url)
+    remote.check_ranges(found[0].url)
+    tars = tuple((tar.url, tar.bytes) for tar in found)
+    return ForeignTars(url.rsplit("/", 1)[1], tars, remote)

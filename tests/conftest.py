@@ -103,3 +103,18 @@ def pool(site: Site, drawn: list[tuple[bytes, str]], tmp_path: Path) -> Path:
     file = tmp_path / "pool.parquet"
     pq.write_table(pa.table({"url": urls, "caption": captions}), file)
     return file
+
+
+class Clock:
+    """A clock that stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()

@@ -18,23 +18,10 @@ from breadth.curate.fetch.limits import BUCKETS, TRAFFIC, Limits, Start
 from breadth.curate.fetch.shared_records import SIZE, WAYS, Records, key_of
 from breadth.loaders.errors import Failed
 
+from .conftest import Clock
+
 HOST = "www.site.example"
 DOMAIN = "site.example"
-
-
-class Clock:
-    """A clock that stands still until it is told."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -14,23 +14,10 @@ from hypothesis import strategies as st
 from breadth.curate.fetch.robots import Robots, RobotsVerdict, Rules
 from breadth.curate.fetch.robots_lines import MOST_BYTES, lines_for
 
+from .conftest import Clock
+
 ORIGIN = "https://site.example"
 HOUR = 3600.0
-
-
-class Clock:
-    """A clock that stands still until it is told."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -11,18 +11,7 @@ from PIL import Image, ImageCms
 ALMOST = 2
 """Levels of 255 by which a profile's colours may differ from sRGB's and still be taken for them."""
 
-_BAND = 16  # rows
 _MODES = {1: "L", 3: "RGB", 4: "CMYK"}
-
-
-def over_white(rgba: np.ndarray) -> np.ndarray:
-    """Lay uint8 [h, w, 4] RGBA over white: uint8 [h, w, 3] BGR, rounded as img2dataset rounds."""
-    flat = np.empty((*rgba.shape[:2], 3), np.uint8)
-    for top in range(0, len(rgba), _BAND):  # a band at a time: it stays in the processor's cache
-        band = rgba[top : top + _BAND].astype(np.uint16)
-        colour, alpha = band[:, :, 2::-1], band[:, :, 3:]
-        flat[top : top + _BAND] = (colour * alpha + 127) // 255 + (255 - alpha)
-    return flat
 
 
 def to_srgb(pixels: np.ndarray, profile: bytes) -> np.ndarray:

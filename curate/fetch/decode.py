@@ -9,23 +9,15 @@ import numpy as np
 import simplejpeg
 from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 
+from breadth.loaders.decode import TOLERATED, over_white
 from breadth.loaders.jpeg_header import UPRIGHT, tiff_orientation
 
-from .colour import over_white
 from .refused import Refused
 from .sniff import Header
 
 warnings.filterwarnings("ignore", module="PIL")  # of damage to what is no pixel
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the workers are processes, one for each core
 _END = b"\xff\xd9"
-_TOLERATED = (
-    "before marker 0xd9",
-    "Invalid SOS parameters",
-    "Inconsistent progression",
-    "Unknown Adobe color transform",
-    "unknown JFIF revision",
-)
-"""What libjpeg warns of though all pixels are there; every other warning is a broken picture."""
 
 
 class Decoded(NamedTuple):
@@ -71,7 +63,7 @@ def _jpeg(body: bytes, header: Header, reduction: int) -> tuple[np.ndarray, int]
     except ValueError as error:
         if "Premature end of JPEG file" in str(error) and not body.endswith(_END):
             return _jpeg(body + _END, header, reduction)  # says whether pixels are missing too
-        if any(words in str(error) for words in _TOLERATED):
+        if any(words in str(error) for words in TOLERATED):
             return _pillow_jpeg(body, header), 1
         raise Refused("broken_picture", str(error)[:100]) from error
     return (pixels[:, :, 0] if header.channels == 1 else pixels), reduction
@@ -141,7 +133,8 @@ def _pixels(picture: Image.Image) -> tuple[np.ndarray, bool]:
     """Bring any of Pillow's modes to grey, BGR or CMYK of 8 bits, on white."""
     mode = picture.mode
     if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        return over_white(np.asarray(picture.convert("RGBA"))), True
+        rgba = np.asarray(picture.convert("RGBA"))
+        return over_white(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA)), True
     if mode.startswith("I;16"):
         deep = np.asarray(picture).astype(np.uint32)
         return ((deep + 128) // 257).astype(np.uint8), True
