@@ -46,11 +46,18 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x_BLD: Tensor, attends_BL: Tensor | None = None) -> Tensor:
-        """Return tokens of the same shape."""
-        for block in self.blocks:
+    def forward(self, x_BLD: Tensor, attends_BL: Tensor | None = None, first: int = 0) -> Tensor:
+        """Return tokens of the same shape, those that come before block ``first`` given."""
+        for block in self.blocks[first:]:
             x_BLD = block(x_BLD, attends_BL)
         return self.norm(x_BLD)
+
+    def states(self, x_BLD: Tensor) -> list[Tensor]:
+        """Return the tokens before the first block and after each, not normalised."""
+        states = [x_BLD]
+        for block in self.blocks:
+            states.append(block(states[-1], None))
+        return states
 
     def quieten(self) -> None:
         """Scale fresh weights so that each block begins near the identity.

@@ -37,13 +37,21 @@ class ImageTower(nn.Module):
 
     def forward(self, patches_BNP: Tensor, mask: Mask | None = None) -> Tensor:
         """Return [B, 1 + N, D], or [B, 1 + K, D]: hidden patches never enter."""
+        return self.stack(self.enter(patches_BNP, mask))
+
+    def states(self, patches_BNP: Tensor) -> list[Tensor]:
+        """Return the tokens [B, 1 + N, D] before the first block and after each."""
+        return self.stack.states(self.enter(patches_BNP, None))
+
+    def enter(self, patches_BNP: Tensor, mask: Mask | None) -> Tensor:
+        """Return the tokens that the stack is given."""
         positions_BND = self.positions_ND.expand(len(patches_BNP), -1, -1)
         if mask is not None:
             patches_BNP = take(patches_BNP, mask.keep_BK)
             positions_BND = take(positions_BND, mask.keep_BK)
         tokens_BND = self.patch(patches_BNP) + positions_BND
         first_B1D = self.class_token.expand(len(tokens_BND), 1, -1)
-        return self.stack(torch.cat([first_B1D, tokens_BND], dim=1))
+        return torch.cat([first_B1D, tokens_BND], dim=1)
 
 
 class TextTower(nn.Module):
@@ -116,7 +124,11 @@ class Model(nn.Module):
 
     def features(self, patches_BNP: Tensor) -> Tensor:
         """Pool whole pictures, before any projection: [B, D]."""
-        return pool_tokens(self.image(patches_BNP), self.recipe.pool)
+        return self.pool(self.image(patches_BNP))
+
+    def pool(self, tokens_BLD: Tensor) -> Tensor:
+        """Pool a picture's tokens [B, 1 + N, D] to [B, D]."""
+        return pool_tokens(tokens_BLD, self.recipe.pool)
 
     def embed_patches(self, patches_BNP: Tensor) -> Tensor:
         """Embed whole pictures: [B, E] of norm 1."""
