@@ -22,8 +22,13 @@ import click
     help="Pairs to use: a file of uids (.txt, one a line, .parquet or .npy), a bitmap (.npy) or an "
     "expression over the columns, such as 'clip_score > 0.3'.",
 )
+@click.option(
+    "--start", help="A run whose weights a new one begins with, where they fit: mae, then clip."
+)
 @click.option("--device", help="cpu, cuda or cuda:N; by default cuda where there is one.")
-def train(recipe: str, data: str, out: Path, subset: str | None, device: str | None) -> None:
+def train(
+    recipe: str, data: str, out: Path, subset: str | None, start: str | None, device: str | None
+) -> None:
     """Train RECIPE, a shipped name or a TOML file, on the pairs of a folder.
 
     The same command goes on with an interrupted run, as if it had never stopped.
@@ -40,8 +45,10 @@ def train(recipe: str, data: str, out: Path, subset: str | None, device: str | N
         uids, said = choose_pairs(data, subset, chosen.steps * chosen.batch_pairs)
         click.echo(said, err=True)
     with progress_bar(chosen.steps) as progress:
-        metrics = loop.train(chosen, data, out, subset=uids, device=device, progress=progress)
-    losses = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("loss", *chosen.weights))
+        metrics = loop.train(
+            chosen, data, out, subset=uids, start=start, device=device, progress=progress
+        )
+    losses = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("loss", *chosen.objective))
     click.echo(f"{out}: {metrics['step']} steps of {chosen.name}, {losses}")
     loading = json.loads((out / loop.LOADING_NAME).read_bytes())
     shards = f"distinct shards a batch: {loading['shards_per_batch']:g}"

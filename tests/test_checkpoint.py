@@ -12,47 +12,47 @@ from breadth.loaders.tokenize import save_tokenizer, train_tokenizer
 from breadth.train import checkpoint
 from breadth.train.checkpoint import load_run, read_checkpoint, restore_training, save_checkpoint
 from breadth.train.embedder import open_run
-from breadth.train.model import build_model
 from breadth.train.recipe import TrainRecipe
-from breadth.train.schedule import make_optimiser
+from breadth.train.trainee import make_trainee
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
 
 
 def make_run(out, terms, seed=0):
-    """Write a run of one step without data; return its model and optimiser."""
+    """Write a run of one step without data; return its trainee."""
     recipe = TrainRecipe(name="t", terms=terms, steps=1, vocabulary=300, seed=seed)
     tokenizer = train_tokenizer(["a red circle", "a blue square"], 300)
-    model = build_model(recipe, tokenizer.get_vocab_size())
-    optimiser = make_optimiser(recipe, model)
-    for parameter in model.parameters():
+    trainee = make_trainee(recipe, tokenizer.get_vocab_size(), torch.device("cpu"))
+    for parameter in trainee.model.parameters():
         parameter.grad = torch.ones_like(parameter)
-    optimiser.step()
+    trainee.optimiser.step()
+    trainee.step = 1
     out.mkdir()
     (out / "config.json").write_text(json.dumps({"recipe": recipe.to_json()}))
     save_tokenizer(tokenizer, out / "tokenizer.json")
-    save_checkpoint(out, model, optimiser, {"step": 1, "stream": {"position": 7}})
-    return model, optimiser
+    save_checkpoint(out, trainee, {"position": 7})
+    return trainee
 
 
 def test_a_checkpoint_gives_back_every_bit(tmp_path):
     """Weights, optimiser and state come back as they were saved."""
-    model, optimiser = make_run(tmp_path / "run", {"InfoNCE": 1, "Pixels": 1})
+    trainee = make_run(tmp_path / "run", {"InfoNCE": 1, "Pixels": 1})
     tensors, state = read_checkpoint(tmp_path / "run")
     assert (tmp_path / "run" / "checkpoint.safetensors").stat().st_mode & 0o777 == 0o644
-    assert state == {"step": 1, "stream": {"position": 7}}
-    other = build_model(model.recipe, model.text.token.num_embeddings)
-    again = make_optimiser(model.recipe, other)
-    restore_training(tensors, other, again)
-    for left, right in zip(model.parameters(), other.parameters(), strict=True):
+    assert state == {"step": 1, "stream": {"position": 7}, "units": {}}
+    again = make_trainee(trainee.recipe, trainee.vocabulary, torch.device("cpu"))
+    restore_training((tensors, state), again)
+    assert again.step == 1
+    pairs = zip(trainee.model.parameters(), again.model.parameters(), strict=True)
+    for left, right in pairs:
         assert torch.equal(left, right)
-        for key, value in optimiser.state[left].items():
-            assert torch.equal(value, again.state[right][key])
+        for key, value in trainee.optimiser.state[left].items():
+            assert torch.equal(value, again.optimiser.state[right][key])
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
     """What was written half is not the checkpoint, and the line says to make room."""
-    model, optimiser = make_run(tmp_path / "run", {"InfoNCE": 1})
+    trainee = make_run(tmp_path / "run", {"InfoNCE": 1})
     before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
 
     def fill_up(tensors, path, metadata):
@@ -61,7 +61,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "save_file", fill_up)
     with pytest.raises(Failed, match=r"No space left.*make room and run the same command again"):
-        save_checkpoint(tmp_path / "run", model, optimiser, {"step": 2, "stream": {}})
+        save_checkpoint(tmp_path / "run", trainee, {})
     assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
     assert load_run(tmp_path / "run").step == 1
 

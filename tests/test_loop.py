@@ -16,6 +16,7 @@ from breadth.train.checkpoint import load_run, read_checkpoint
 from breadth.train.loop import train
 from breadth.train.model import build_model
 from breadth.train.recipe import TrainRecipe
+from breadth.train.terms import InfoNCE
 
 COLOURS = {"red": (40, 40, 220), "green": (40, 200, 40), "blue": (220, 60, 40), "grey": (128,) * 3}
 JOINT = {"InfoNCE": 1, "Pixels": 1, "Tokens": 0.5}
@@ -267,15 +268,15 @@ def test_what_cannot_begin_leaves_no_folder(data, tmp_path):
 
 def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path, monkeypatch):
     """Step, rate and uids are named, and the checkpoint before it stays as it was."""
-    out, evaluate = tmp_path / "run", loop.evaluate_terms
+    out, loss = tmp_path / "run", InfoNCE.loss
     calls = []
 
-    def spoil(weights, views):
+    def spoil(term, views):
         calls.append(1)
-        total, means = evaluate(weights, views)
-        return (total * float("nan") if len(calls) == 5 else total), means
+        total, count = loss(term, views)
+        return (total * float("nan") if len(calls) == 5 else total), count
 
-    monkeypatch.setattr(loop, "evaluate_terms", spoil)
+    monkeypatch.setattr(InfoNCE, "loss", spoil)
     with pytest.raises(Failed, match=r"not finite at step 5 .*learning rate 0\.00\d+"):
         train(make_recipe(), data, out)
     assert len((out / "not_finite.txt").read_text().split()) == 32

@@ -10,10 +10,19 @@ LEAST = {"name": "t", "steps": 10, "terms": {"InfoNCE": 1}}
 
 def test_shipped_recipes_are_what_they_are_called():
     """Each loads by its name; clip, mae and maeclip differ in their terms."""
-    terms = {name: set(load_recipe(name).weights) for name in shipped_recipes()}
-    assert terms["clip"] == terms["demo_clip"] == {"InfoNCE"}
-    assert terms["mae"] == {"Pixels"}
-    assert terms["maeclip"] == terms["demo_maeclip"] == {"InfoNCE", "Pixels", "Tokens"}
+    terms = {name: set(load_recipe(name).objective) for name in shipped_recipes()}
+    joint = {"InfoNCE", "Pixels", "Tokens"}
+    assert terms == {
+        **{key: {"InfoNCE"} for key in ("clip", "flip", "align", "demo_clip")},
+        **{key: joint for key in ("maeclip", "placebo", "demo_maeclip")},
+        "siglip": {"Sigmoid"},
+        "mae": {"Pixels"},
+        "bert": {"Tokens"},
+        "m3ae": {"Pixels", "Tokens"},
+        "simclr": {"NTXent"},
+        "slip": {"InfoNCE", "NTXent"},
+        "coca": {"InfoNCE", "Caption"},
+    }
     assert all(load_recipe(name).name == name for name in terms)
 
 
@@ -49,12 +58,26 @@ def test_a_file_is_read_by_its_path(tmp_path):
         ({"terms": {"InfoNCE": -1}}, "a weight is a number of at least 0"),
         ({"terms": {"InfoNCE": float("nan")}}, "a weight is a number of at least 0"),
         ({"terms": 3}, "option terms = 3 is not a table"),
+        ({"terms": {"Tokens": {"masking": "bert"}}}, "masking must be dropped or corrupted"),
+        ({"terms": {"InfoNCE": {"smoothing": 1}}}, "no option 'smoothing'; did you mean label_"),
+        ({"terms": {"InfoNCE": {"label_smoothing": 1}}}, "label_smoothing must be at least 0 and"),
+        ({"terms": {"InfoNCE": {"weight": [[0.5, 1], [0.2, 1]]}}}, "in order"),
+        ({"terms": {"Pixels": {"unit": "gradient"}}}, 'its unit is "loss"'),
+        ({"terms": {"Pixels": {"unit": "grams"}}}, "unit must be loss or gradient"),
+        ({"terms": {"nowhere:Term": 1}}, "term nowhere:Term cannot be imported"),
+        ({"terms": {"json:JSONDecoder": 1}}, "make it a subclass of"),
+        ({"terms": {"InfoNCE": 1, "Caption": 1}}, "causal caption tower"),
+        ({"architecture": "siglip", "pool": "cls"}, "has no class token"),
+        ({"architecture": "siglip", "size": "base"}, "must have one width for both towers"),
+        ({"size": {"width": 8}}, "or a table of width, depth, heads"),
+        ({"micro_batch_pairs": 100}, "micro_batch_pairs must divide batch_pairs"),
+        ({"compiled": 1}, "option compiled = 1 is not true or false"),
         ({"steps": 1.5}, "option steps = 1.5 is not a whole number"),
         ({"lr": "fast"}, "option lr = 'fast' is not a number"),
         ({"lr": True}, "option lr = True is not a number"),
         ({"pixel_mean": [1, 2]}, "is not three numbers"),
         ({"patch_px": 7}, "patch_px must divide image_px, not 7"),
-        ({"pool": "mean"}, "pool must be one of cls, gap, max, topk:K, not 'mean'"),
+        ({"pool": "mean"}, "pool must be one of cls, gap, max, map, topk:K, not 'mean'"),
         ({"size": "huge"}, "size must be one of nano, micro"),
         ({"image_mask": 1.0}, "image_mask must lie between 0 and 1"),
         ({"steps": 0}, "steps must be above 0, not 0"),

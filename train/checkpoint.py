@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -21,23 +21,25 @@ from breadth.loaders.tokenize import encode, load_tokenizer
 
 from .model import Model, build_model
 from .recipe import TrainRecipe
-from .run_folder import read_config
+from .run_folder import CHECKPOINT, read_config
+from .trainee import Trainee
 
-CHECKPOINT = "checkpoint.safetensors"
+MODEL, AVERAGE = "model.", "ema."
+ADAM = ("step", "exp_avg", "exp_avg_sq")
 EMBED_PAIRS = 256  # at a time: bounds memory; results do not depend on it within rounding
 
 
-def save_checkpoint(
-    out: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any]
-) -> None:
-    """Replace the run's checkpoint; ``state`` is JSON: the step and the stream's position.
+def save_checkpoint(out: Path, trainee: Trainee, stream: Mapping[str, Any]) -> None:
+    """Replace the run's checkpoint; ``stream`` is the stream's state, as JSON values.
 
     Raises Failed where the disk does not take it; the checkpoint before then stays.
     """
-    tensors = {f"model.{name}": p.detach().cpu() for name, p in model.named_parameters()}
-    for name, parameter in model.named_parameters():
-        for key, value in optimiser.state[parameter].items():
+    tensors = {f"{AVERAGE}{name}": value.cpu() for name, value in trainee.average.items()}
+    for name, parameter in trainee.model.named_parameters():
+        tensors[f"{MODEL}{name}"] = parameter.detach().cpu()
+        for key, value in trainee.optimiser.state[parameter].items():
             tensors[f"optimiser.{key}.{name}"] = value.detach().cpu()
+    state = {"step": trainee.step, "stream": stream, "units": trainee.units}
     temporary = out / (CHECKPOINT + ".tmp")
     try:
         save_file(
@@ -69,23 +71,34 @@ def read_checkpoint(out: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | Non
         raise PoolError(f"{path} is damaged ({error}); delete it to begin again") from error
 
 
-def restore_training(
-    tensors: dict[str, Tensor], model: nn.Module, optimiser: torch.optim.Optimizer
-) -> None:
-    """Give model and optimiser what a checkpoint holds, bit for bit."""
-    restore_weights(tensors, model)
-    for name, parameter in model.named_parameters():
-        saved = {
-            key: tensors[f"optimiser.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
-        }
-        # A fused AdamW keeps its step count where the parameter is.
-        optimiser.state[parameter] = {k: v.to(parameter.device) for k, v in saved.items()}
+def restore_training(saved: tuple[dict[str, Tensor], dict[str, Any]], trainee: Trainee) -> None:
+    """Give a trainee what a checkpoint holds, bit for bit."""
+    tensors, state = saved
+    restore_weights(_named(tensors, MODEL), trainee.model)
+    for name, parameter in trainee.model.named_parameters():
+        if f"optimiser.step.{name}" in tensors:  # a weight that never had a gradient has no state
+            held = {key: tensors[f"optimiser.{key}.{name}"] for key in ADAM}
+            # A fused AdamW keeps its step count where the parameter is.
+            state_of = {k: v.to(parameter.device) for k, v in held.items()}
+            trainee.optimiser.state[parameter] = state_of
+    for name, value in trainee.average.items():
+        value.copy_(tensors[f"{AVERAGE}{name}"])
+    trainee.step, trainee.units = state["step"], state["units"]
 
 
-def restore_weights(tensors: dict[str, Tensor], model: nn.Module) -> None:
-    """Copy the saved weights into the model; raises PoolError where they are another model's."""
+def used_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights that a run is used with: the averaged ones where it has them."""
+    return _named(tensors, AVERAGE) or _named(tensors, MODEL)
+
+
+def _named(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    return {name.removeprefix(kind): t for name, t in tensors.items() if name.startswith(kind)}
+
+
+def restore_weights(weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Copy saved weights into the model; raises PoolError where they are another model's."""
     for name, parameter in model.named_parameters():
-        saved = tensors.get(f"model.{name}")
+        saved = weights.get(name)
         if saved is None or saved.shape != parameter.shape:
             raise PoolError(f"the checkpoint does not fit its config.json: {name}")
         parameter.data.copy_(saved)
@@ -113,8 +126,18 @@ class Run:
 
     @property
     def has_joint_space(self) -> bool:
-        """Tell whether pictures and captions can be compared: only InfoNCE makes them so."""
+        """Tell whether pictures and captions can be compared: InfoNCE and Sigmoid make them so."""
         return "image" in self.model.views
+
+    @property
+    def has_captioner(self) -> bool:
+        """Tell whether it can write captions."""
+        return "caption" in self.model.views
+
+    @property
+    def has_pixels(self) -> bool:
+        """Tell whether it can fill in hidden patches."""
+        return "masked image" in self.model.views
 
     def embed_pictures(self, images_BCHW: np.ndarray) -> np.ndarray:
         """Embed uint8 pictures [n, 3, H, W] of the recipe's size: float32 [n, E] of norm 1."""
@@ -141,8 +164,8 @@ class Run:
         """Refuse to compare pictures and captions that were never brought together."""
         if not self.has_joint_space:
             raise Refused(
-                f"{self.path} was trained without InfoNCE: pictures and captions share no space,"
-                " so it has no zero-shot, retrieval or clip score; use a clip or maeclip run"
+                f"{self.path} was trained without InfoNCE or Sigmoid: pictures and captions share"
+                " no space, so it has no zero-shot, retrieval or clip score; use a clip run"
             )
 
     def require_pictures(self, images_BCHW: np.ndarray) -> None:
@@ -171,6 +194,6 @@ def load_run(path: str | Path, device: str = "cpu") -> Run:
     tensors, state = saved
     tokenizer = load_tokenizer(path / "tokenizer.json")
     model = build_model(recipe, tokenizer.get_vocab_size())
-    restore_weights(tensors, model)
+    restore_weights(used_weights(tensors), model)
     place = torch.device(device)
     return Run(path, model.to(place).eval(), recipe, tokenizer, state["step"], place)

@@ -9,18 +9,17 @@ from breadth.loaders.decode import DecodeError, decode
 from breadth.loaders.errors import Refused
 
 from .checkpoint import Run, load_run
-from .recipe import SIZES
 
 
 class RunEmbedder:
-    """Embed with a trained run; without InfoNCE it embeds pictures alone, by their features."""
+    """Embed with a trained run; one without a joint space embeds pictures alone, by features."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.name = run.recipe.name
         self.digest = run.digest
         self.embeds_captions = run.has_joint_space
-        size = SIZES[run.recipe.size]
+        size = run.recipe.widths
         self.width = size.embedding if run.has_joint_space else size.width
 
     def pictures(self, encoded: Sequence[bytes]) -> np.ndarray:
@@ -49,7 +48,7 @@ class RunEmbedder:
         return features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
 
     def captions(self, captions: Sequence[str]) -> np.ndarray:
-        """Embed captions: float32 [n, width], rows of norm 1; raises Refused without InfoNCE."""
+        """Embed captions: float32 [n, width], rows of norm 1; or raises Refused."""
         if not self.embeds_captions:
             raise Refused(f"{self.run.path} was trained without InfoNCE: it embeds no captions")
         return self.run.embed_captions(captions)

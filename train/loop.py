@@ -4,48 +4,29 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 
-from breadth.loaders.batch import Batch
-from breadth.loaders.errors import Failed, Refused
+from breadth.loaders.errors import PoolError, Refused
 from breadth.loaders.folder import Folder, open_folder
 from breadth.loaders.stream import Stream
-from breadth.loaders.tokenize import PAD, load_tokenizer, save_tokenizer, train_tokenizer
+from breadth.loaders.tokenize import load_tokenizer, save_tokenizer, train_tokenizer
 from breadth.loaders.whole_file import replaced
 
-from .checkpoint import read_checkpoint, restore_training, save_checkpoint
-from .mask import Mask, hide_patches, hide_tokens
-from .model import Model, build_model
+from .checkpoint import read_checkpoint, restore_training, save_checkpoint, used_weights
 from .recipe import TrainRecipe
 from .run_folder import check_folder, cut_metrics, describe_run, hold_folder, last_metrics
-from .schedule import MAX_LOGIT_SCALE, clip_gradients, learning_rate, make_optimiser
-from .seeds import generator
-from .terms import evaluate_terms
+from .trainee import Trainee, make_trainee, start_from
+from .update import Metrics, take_step
 
 LOADING_NAME = "loading.json"
 TOKENIZER_CAPTIONS = 100_000  # enough for any vocabulary that a recipe names
 
-Metrics = dict[str, Any]
 Progress = Callable[[Metrics], None]
-
-
-@dataclass
-class Trainee:
-    """What a step changes: the weights, the optimiser's state and the count of steps."""
-
-    recipe: TrainRecipe
-    model: Model
-    optimiser: torch.optim.AdamW
-    device: torch.device
-    step: int = 0
 
 
 def train(
@@ -54,14 +35,16 @@ def train(
     out: str | Path,
     *,
     subset: Iterable[str] | None = None,
+    start: str | Path | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Metrics:
     """Train a run in ``out`` on the pairs of ``data``, from its last checkpoint if it has one.
 
-    ``data`` may be a URL that fsspec knows; ``subset`` holds the uids to use. ``progress`` is shown
-    each logged step's metrics; the last are returned. On the CPU an interrupted run ends in the
-    same bits as one that was not.
+    ``data`` may be a URL that fsspec knows; ``subset`` holds the uids to use; ``start`` is a run
+    whose tokenizer, and whose weights where they fit, a new run begins with (MAE, then CLIP).
+    ``progress`` is shown each logged step's metrics; the last are returned. On the CPU an
+    interrupted run ends in the same bits as one that was not.
 
     Raises Refused where the request is wrong, Failed where the loss is no number any more or the
     disk is full: the last checkpoint is kept then.
@@ -69,9 +52,10 @@ def train(
     out, place = Path(out), open_device(device)
     folder = open_folder(data)
     uids = None if subset is None else sorted(set(subset))
-    config = describe_run(recipe, {"digest": folder.digest, "pairs": len(folder)}, uids)
+    about = {"digest": folder.digest, "pairs": len(folder)}
+    config = describe_run(recipe, about, uids, None if start is None else Path(start))
     check_folder(out, config)
-    tokenizer = open_tokenizer(out, recipe, folder, uids)
+    tokenizer = open_tokenizer(out if start is None else Path(start), recipe, folder, uids)
     open_stream = partial(
         Stream,
         folder,
@@ -80,7 +64,9 @@ def train(
         image_px=recipe.image_px,
         tokenizer=tokenizer,
         context_length=recipe.context_length,
+        augment=recipe.augment,
         subset=uids,
+        weights=recipe.weights or None,
         quarantine=out / "quarantine",
     )
     open_stream()  # too few pairs are refused before anything is written
@@ -90,8 +76,9 @@ def train(
         save_tokenizer(tokenizer, out / "tokenizer.json")
         trainee = make_trainee(recipe, tokenizer.get_vocab_size(), place)
         if saved:
-            restore_training(saved[0], trainee.model, trainee.optimiser)
-            trainee.step = saved[1]["step"]
+            restore_training(saved, trainee)
+        elif start is not None:
+            begin_with(trainee, Path(start))
         cut_metrics(out, trainee.step)
         with stream:
             take_steps(trainee, stream, out, progress)
@@ -133,10 +120,13 @@ def open_tokenizer(
     return train_tokenizer((folder.caption(row) for row in some), recipe.vocabulary)
 
 
-def make_trainee(recipe: TrainRecipe, vocabulary: int, device: torch.device) -> Trainee:
-    """Make a model and its optimiser at step 0."""
-    model = build_model(recipe, vocabulary).to(device).train()
-    return Trainee(recipe, model, make_optimiser(recipe, model), device)
+def begin_with(trainee: Trainee, start: Path) -> None:
+    """Take over another run's weights; raises PoolError where not one of them fits."""
+    saved = read_checkpoint(start)
+    if saved is None:
+        raise PoolError(f"{start} has no checkpoint yet; train it first")
+    if not start_from(trainee, used_weights(saved[0])):
+        raise PoolError(f"{start} has no weight of this recipe's names and shapes; use one size")
 
 
 def take_steps(trainee: Trainee, stream: Stream, out: Path, progress: Progress | None) -> None:
@@ -160,69 +150,7 @@ def take_steps(trainee: Trainee, stream: Stream, out: Path, progress: Progress |
             if last or trainee.step % recipe.checkpoint_steps == 0:
                 paused = time.perf_counter()
                 os.fsync(log.fileno())  # a checkpoint never outlives the metrics before it
-                state = {"step": trainee.step, "stream": stream.state()}
-                save_checkpoint(out, trainee.model, trainee.optimiser, state)
+                save_checkpoint(out, trainee, stream.state())
                 since += time.perf_counter() - paused
             if last:
                 return
-
-
-def take_step(trainee: Trainee, batch: Batch, out: Path) -> Metrics:
-    """Update the weights with one batch; return the step's metrics."""
-    recipe, model = trainee.recipe, trainee.model
-    tokens_BT = batch.tokens[:, : int((batch.tokens != PAD).sum(dim=1).max())]
-    masks = draw_masks(recipe, model.views, tokens_BT, trainee.step, trainee.device)
-    views = model(batch.images.to(trainee.device), tokens_BT.to(trainee.device), masks)
-    loss, means = evaluate_terms(recipe.weights, views)
-    trainee.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    norms = clip_gradients(recipe, model)
-    rate = learning_rate(recipe, trainee.step)
-    if not bool((loss.isfinite() & norms.isfinite().all()).item()):
-        report_not_finite(trainee, loss, rate, batch, out)
-    for group in trainee.optimiser.param_groups:
-        group["lr"] = rate
-    trainee.optimiser.step()
-    trainee.step += 1
-    metrics: Metrics = {"step": trainee.step, "loss": loss.item(), "lr": rate}
-    metrics |= {name: mean.item() for name, mean in means.items()}
-    if "image" in model.views:
-        with torch.no_grad():
-            model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
-        metrics["logit_scale"] = model.logit_scale.exp().item()
-    return metrics
-
-
-def draw_masks(
-    recipe: TrainRecipe,
-    views: frozenset[str],
-    tokens_BT: Tensor,
-    step: int,
-    device: torch.device,
-) -> dict[str, Mask]:
-    """Draw the masks of one step, each view from a stream of its own."""
-    masks = {}
-    pairs, length = tokens_BT.shape
-    if "masked image" in views:
-        patches = (recipe.image_px // recipe.patch_px) ** 2
-        noise_BN = torch.rand(pairs, patches, generator=generator(recipe.seed, "patches", step))
-        masks["masked image"] = hide_patches(noise_BN, recipe.image_mask)
-    if "masked text" in views:
-        draws = generator(recipe.seed, "words", step)
-        # The whole context is drawn, so that a mask does not depend on the longest caption.
-        noise_BT = torch.rand(pairs, recipe.context_length, generator=draws)[:, :length]
-        masks["masked text"] = hide_tokens(noise_BT, tokens_BT, recipe.text_mask)
-    return {name: Mask(*(t.to(device) for t in mask)) for name, mask in masks.items()}
-
-
-def report_not_finite(
-    trainee: Trainee, loss: Tensor, rate: float, batch: Batch, out: Path
-) -> NoReturn:
-    """Raise Failed, with the batch's uids in a file; weights and checkpoint stay as they are."""
-    listed = out / "not_finite.txt"
-    listed.write_text("\n".join(batch.uids) + "\n", encoding="utf-8")
-    raise Failed(
-        f"loss or gradient is not finite at step {trainee.step + 1} (loss {loss.item():.4g},"
-        f" learning rate {rate:.3g}, uids of the batch from {batch.uids[0]} on in {listed});"
-        " the last checkpoint is kept: train again in another folder with a smaller lr"
-    )

@@ -16,6 +16,7 @@ from breadth.loaders.whole_file import replaced
 
 from .recipe import TrainRecipe
 
+CHECKPOINT = "checkpoint.safetensors"
 LIBRARIES = ("numpy", "pillow", "opencv-python-headless", "safetensors", "tokenizers", "torch")
 
 
@@ -37,13 +38,20 @@ def subset_digest(uids: Iterable[str] | None) -> str | None:
 
 
 def describe_run(
-    recipe: TrainRecipe, data: Mapping[str, Any], subset: Iterable[str] | None
+    recipe: TrainRecipe,
+    data: Mapping[str, Any],
+    subset: Iterable[str] | None,
+    start: Path | None = None,
 ) -> dict[str, Any]:
-    """Return what config.json holds; ``data`` is the digest and number of pairs."""
+    """Return what config.json holds; ``data`` is the digest and number of pairs.
+
+    ``start`` is the run whose weights this one begins with; its checkpoint's digest is noted.
+    """
     return {
         "format": 1,
         "recipe": recipe.to_json(),
         "data": {**data, "subset": subset_digest(subset)},
+        "start": {"checkpoint": None if start is None else checkpoint_digest(start)},
         "code": code_version(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
@@ -62,12 +70,20 @@ def check_folder(out: Path, config: Mapping[str, Any]) -> None:
             raise OutputError(f"{out} is not empty and holds no run; name another folder")
         return
     found = read_config(out)
-    for part in ("recipe", "data"):
+    for part in ("recipe", "data", "start"):
         if found.get(part) != config[part]:
             raise OutputError(
                 f"{out} holds a run of other {part} ({difference(found.get(part), config[part])});"
                 " name another folder"
             )
+
+
+def checkpoint_digest(run: Path) -> str:
+    """Return a digest of a run's checkpoint; raises PoolError where it has none."""
+    path = run / CHECKPOINT
+    if not path.is_file():
+        raise PoolError(f"{run} has no checkpoint to start from; train it first")
+    return sha256(path.read_bytes()).hexdigest()
 
 
 @contextmanager

@@ -22,11 +22,15 @@ def learning_rate(recipe: TrainRecipe, step: int) -> float:
     return recipe.lr * (floor + (1 - floor) * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
 
 
+DECODERS = ("decoder.", "captioner.", "projector.", "token_head.")
+"""What only some of the terms have; all else is the encoder, which CLIP has too."""
+
+
 def split_decoder(parameters: Iterable[tuple[str, nn.Parameter]]) -> tuple[Named, Named]:
     """Part encoder and decoder, which are clipped apart: a heavy decoder must not damp CLIP."""
     named = list(parameters)
-    encoder = [(n, p) for n, p in named if not n.startswith("decoder.")]
-    return encoder, [(n, p) for n, p in named if n.startswith("decoder.")]
+    encoder = [(n, p) for n, p in named if not n.startswith(DECODERS)]
+    return encoder, [(n, p) for n, p in named if n.startswith(DECODERS)]
 
 
 def make_optimiser(recipe: TrainRecipe, model: nn.Module) -> torch.optim.AdamW:

@@ -50,7 +50,7 @@ def evaluate(run_path: str | Path, data: str | Path, *, limit: int | None = None
         "run": run.recipe.name,
         "run_digest": run.digest,
         "step": run.step,
-        "terms": dict(run.recipe.weights),
+        "terms": dict(run.recipe.term_weights),
         "data_digest": folder.digest,
         "pairs": len(pairs.uids),
         "zero_shot": {},

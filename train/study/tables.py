@@ -40,7 +40,8 @@ def setting(study: Study, recipes: Mapping[str, TrainRecipe]) -> str:
     first = recipes[study.objectives[0]]
     seen = first.steps * first.batch_pairs
     weights = "\n".join(
-        f"- {name}: " + ", ".join(f"{term} {weight:g}" for term, weight in recipe.weights.items())
+        f"- {name}: "
+        + ", ".join(f"{term} {weight:g}" for term, weight in recipe.term_weights.items())
         for name, recipe in recipes.items()
     )
     return (

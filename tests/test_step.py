@@ -1,0 +1,138 @@
+"""The gradient of a step: the same however the batch is cut, for towers and logit scale."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from breadth.train.gradients import compare, gradient_units, term_gradients
+from breadth.train.inputs import draw_inputs
+from breadth.train.model import build_model
+from breadth.train.objective import read_terms
+from breadth.train.step import Step, weights_at
+
+from .test_terms import CPU, JOINT, make_batch, make_recipe
+
+FAMILY = {
+    "clip": {"terms": {"InfoNCE": 1}},
+    "align": {"terms": {"InfoNCE": {"label_smoothing": 0.1, "equal_captions": "ignored"}}},
+    "siglip": {"terms": {"Sigmoid": 1}, "architecture": "siglip", "pool": "map"},
+    "flip": {"terms": {"InfoNCE": 1}, "architecture": "clip", "pool": "cls", "patch_dropout": 0.5},
+    "mae": {"terms": {"Pixels": 1}, "architecture": "mae", "pixel_target": "patch"},
+    "bert": {"terms": {"Tokens": {"masking": "corrupted"}}, "text_mask": 0.15},
+    "m3ae": {"terms": {"Pixels": 1, "Tokens": 0.5}, "towers": "shared"},
+    "simclr": {"terms": {"NTXent": 1}},
+    "slip": {"terms": {"InfoNCE": 1, "NTXent": 1}, "pool": "max"},
+    "coca": {"terms": {"InfoNCE": 1, "Caption": 2}, "architecture": "coca"},
+    "maeclip": {"terms": JOINT, "pool": "topk:2"},
+}
+
+
+def gradients(options, dtype, micro):
+    """Return means and gradients of one batch of 8 pairs cut into micro-batches."""
+    recipe = make_recipe(**options, batch_pairs=8, micro_batch_pairs=micro)
+    model = build_model(recipe, 300).to(dtype)
+    inputs = draw_inputs(recipe, *make_batch(8), 3, vocabulary=300)
+    means = Step(recipe, model, CPU).backward(inputs, weights_at(recipe.objective, 0, {}))
+    return means, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_micro_batches_give_the_gradient_of_the_whole(name, dtype, tolerance):
+    """Four micro-batches, or eight of one pair, equal one batch in loss and every gradient."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        means, whole = gradients(FAMILY[name], dtype, 0)
+        for micro in (2, 1):
+            cut_means, cut = gradients(FAMILY[name], dtype, micro)
+            assert cut.keys() == whole.keys()
+            for key, value in whole.items():
+                scale = max(1.0, value.abs().max().item())
+                assert (cut[key] - value).abs().max().item() < tolerance * scale, key
+            for key, value in means.items():
+                assert cut_means[key].item() == pytest.approx(value.item(), rel=1e-5)
+    finally:
+        torch.set_default_dtype(default)
+
+
+def test_the_gradient_is_that_of_the_weighted_means():
+    """Autograd on the explicit sum of weights times means gives the same, term by term."""
+    recipe = make_recipe(batch_pairs=8)
+    model, inputs = (
+        build_model(recipe, 300),
+        draw_inputs(make_recipe(), *make_batch(8), 0, vocabulary=300),
+    )
+    step, weights = Step(recipe, model, CPU), {"InfoNCE": 0.5, "Pixels": 2.0, "Tokens": 0.0}
+    step.backward(inputs, weights)
+    found = {n: p.grad.clone() for n, p in model.named_parameters()}
+    views = step._gathered(model(inputs.on(CPU)))
+    losses = {n: e.term.loss(views) for n, e in recipe.objective.items()}
+    total = sum(weights[n] * total / count for n, (total, count) in losses.items())
+    expected = torch.autograd.grad(total, list(model.parameters()))
+    for (name, value), other in zip(found.items(), expected, strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-7, msg=name)
+
+
+def test_weights_follow_their_points():
+    """Straight lines between the points, the last weight after them."""
+    terms = {"InfoNCE": 1, "Pixels": {"weight": [[0.2, 0.0], [0.6, 4.0]]}}
+    objective = read_terms(terms)
+    found = [weights_at(objective, share, {})["Pixels"] for share in (0, 0.2, 0.3, 0.6, 1.0)]
+    assert found == pytest.approx([0, 0, 1, 4, 4])
+    assert weights_at(objective, 0.6, {"Pixels": 0.5})["Pixels"] == 2.0
+
+
+def test_gradient_units_make_terms_equally_long():
+    """Weighed in units of gradient, each term pulls the encoder as hard as the first."""
+    pixels = {"weight": 1, "unit": "gradient"}
+    recipe = make_recipe(terms={"InfoNCE": 1, "Pixels": pixels, "Tokens": 1}, batch_pairs=8)
+    model = build_model(recipe, 300)
+    step = Step(recipe, model, CPU)
+    inputs = draw_inputs(recipe, *make_batch(8), 0, vocabulary=300)
+    each = term_gradients(step, model, inputs)
+    units = gradient_units(step, each)
+    assert units.keys() == {"Pixels"}
+    lengths = {name: g.norm().item() for name, g in each.items()}
+    assert units["Pixels"] * lengths["Pixels"] == pytest.approx(lengths["InfoNCE"])
+    said = compare(each)
+    cosine = torch.nn.functional.cosine_similarity(each["InfoNCE"], each["Pixels"], dim=0)
+    assert said["cosine/InfoNCE/Pixels"] == pytest.approx(cosine.item(), abs=1e-6)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_the_sum_of_the_terms_gradients_is_the_step_s():
+    """What is logged by term adds up to what the optimiser is given."""
+    recipe = make_recipe(batch_pairs=8)
+    model = build_model(recipe, 300)
+    step = Step(recipe, model, CPU)
+    inputs = draw_inputs(recipe, *make_batch(8), 0, vocabulary=300)
+    each = term_gradients(step, model, inputs)
+    step.backward(inputs, {"InfoNCE": 1.0, "Pixels": 1.0, "Tokens": 0.5})
+    encoder = [p.grad for n, p in model.named_parameters() if not n.startswith("decoder.")]
+    whole = torch.cat([g.flatten() for g in encoder])
+    added = each["InfoNCE"] + each["Pixels"] + 0.5 * each["Tokens"]
+    torch.testing.assert_close(added, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_a_placebo_s_gradient_reaches_no_tower():
+    """Encoder gradients are CLIP's bit for bit; the decoder has its own."""
+    clip, placebo = make_recipe(terms={"InfoNCE": 1}), make_recipe(placebo=True)
+    found = {}
+    for name, recipe in (("clip", clip), ("placebo", placebo)):
+        model = build_model(replace(recipe, batch_pairs=8), 300)
+        inputs = draw_inputs(recipe, *make_batch(8), 0, vocabulary=300)
+        Step(recipe, model, CPU).backward(inputs, weights_at(recipe.objective, 0, {}))
+        found[name] = {n: p.grad for n, p in model.named_parameters()}
+    assert all(torch.equal(value, found["placebo"][n]) for n, value in found["clip"].items())
+    decoder = {n: g for n, g in found["placebo"].items() if n.startswith("decoder.")}
+    assert decoder and all(g is not None and g.any() for g in decoder.values())
+
+
+@pytest.mark.parametrize("name", ["clip", "maeclip", "coca"])
+def test_recomputed_activations_change_no_bit(name):
+    """Blocks that are computed twice give the gradient of blocks that are kept."""
+    _, kept = gradients(FAMILY[name], torch.float32, 0)
+    _, again = gradients({**FAMILY[name], "recomputes": True}, torch.float32, 0)
+    assert all(torch.equal(value, again[key]) for key, value in kept.items())
