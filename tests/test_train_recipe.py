@@ -14,7 +14,7 @@ def test_shipped_recipes_are_what_they_are_called():
     joint = {"InfoNCE", "Pixels", "Tokens"}
     assert terms == {
         **{key: {"InfoNCE"} for key in ("clip", "flip", "align", "demo_clip")},
-        **{key: joint for key in ("maeclip", "placebo", "demo_maeclip")},
+        **dict.fromkeys(("maeclip", "placebo", "demo_maeclip"), joint),
         "siglip": {"Sigmoid"},
         "mae": {"Pixels"},
         "bert": {"Tokens"},
