@@ -5,20 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from ..embedding_column import vectors
 from ..options import check_name
 from ..stage import Annotator
-
-
-def _vectors(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Return float32 [n, width] and which rows hold a vector other than zero."""
-    array = column.combine_chunks()
-    width = array.type.list_size
-    # ``values`` knows neither the slice nor the nulls; both are put back here.
-    start = array.offset * width
-    flat = array.values.to_numpy(zero_copy_only=False)[start : start + len(array) * width]
-    vectors = flat.astype(np.float32).reshape(len(array), width)
-    present = array.is_valid().to_numpy(zero_copy_only=False) & vectors.any(axis=1)
-    return vectors, present
 
 
 @dataclass(frozen=True)
@@ -43,7 +32,7 @@ class ClipScore(Annotator, name="clip_score"):
 
     def annotate(self, pairs: pa.Table) -> dict[str, pa.Array]:
         """Take the dot product of each pair's two vectors."""
-        pictures, seen = _vectors(pairs[self.reads[0]])
-        captions, written = _vectors(pairs[self.reads[1]])
+        pictures, seen = vectors(pairs[self.reads[0]])
+        captions, written = vectors(pairs[self.reads[1]])
         scores = np.einsum("nd,nd->n", pictures, captions)
         return {"clip_score": pa.array(scores, pa.float32(), mask=~(seen & written))}
