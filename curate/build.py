@@ -13,7 +13,7 @@ from breadth.loaders.errors import Failed, PoolError, RecipeError, ShardError
 from breadth.loaders.manifest import Manifest
 
 from .barrier import decide
-from .engine import Progress, Runner, open_engine
+from .engine import Progress, Runner, open_engine, prepare_engine
 from .layout import Layout
 from .lease import lease
 from .ledger import LedgerTask, funnel
@@ -78,6 +78,8 @@ def build(
     RecipeError, PoolError or OutputError before any work, Failed when some parts failed.
     """
     workspace = Workspace(Path(out).absolute())  # workers may stand in other folders
+    if not (workspace.out / "manifest.json").is_file():  # else it is most likely done
+        prepare_engine(workers, scheduler)
     stages = bind_embedders(recipe, None if embedder is None else str(Path(embedder).resolve()))
     candidates = read_pool(str(pool), recipe.pool, recipe.output.part_pairs)
     _check(recipe, candidates)

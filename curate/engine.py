@@ -1,8 +1,5 @@
-"""Run a build's tasks: the only file that knows Dask."""
+"""Run a build's tasks: beside ``cluster.py`` the only file that knows Dask."""
 
-import os
-import signal
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +9,7 @@ from typing import Any, Protocol
 
 from breadth.loaders.errors import BreadthError, Failed
 
-SHARE, SHARES = "share of a worker", 2
-"""A part's fetch ends with its slowest hosts, and the next part's begins meanwhile."""
+from .cluster import CONFIG, SHARE, SHARES, local_cluster, warm_up
 
 WINDOW = 3
 """Tasks in flight per worker: enough to keep it busy, few enough that none waits for long."""
@@ -96,6 +92,12 @@ def _call(task: Task) -> Any:
     return task()
 
 
+def prepare_engine(workers: int, scheduler: str | None) -> None:
+    """Let what open_engine() will need start now, beside what the caller does meanwhile."""
+    if workers and scheduler is None:
+        warm_up()
+
+
 @contextmanager
 def open_engine(workers: int, scheduler: str | None) -> Iterator[Engine]:
     """Open a cluster on this machine, an existing one by its address, or ``sync``.
@@ -115,15 +117,12 @@ def open_engine(workers: int, scheduler: str | None) -> Iterator[Engine]:
 
 
 _CONFIG = {
+    **CONFIG,
     "distributed.scheduler.allowed-failures": 3,
     "distributed.worker.memory.target": False,  # nothing to spill: results are tiny
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": 0.85,
     "distributed.worker.memory.terminate": 0.95,
-    # Dask has freed memory given back at once: each picture's buffers would be fetched anew, which
-    # costs as much again as their decoding
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 64 * 2**20,
-    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 16 * 2**20,
     "distributed.worker.profile.enabled": False,  # it costs as much as all else that idles
     "distributed.comm.timeouts.connect": "60s",
     "distributed.admin.large-graph-warning-threshold": "100MB",
@@ -140,50 +139,8 @@ def _client(client_class: Any, workers: int, scheduler: str | None) -> Iterator[
         with client:
             yield client
         return
-    with _local_cluster(workers) as cluster, client_class(cluster) as client:
+    with local_cluster(workers) as cluster, client_class(cluster) as client:
         yield client
-
-
-def _local_cluster(workers: int) -> Any:
-    from distributed import LocalCluster
-
-    # Workers that are killed leave their semaphores to a tracker, which frees them and warns.
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
-    # Arrow's own allocator keeps what it has freed: 30 MB a worker that the decoder could use.
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    with _interrupts_ignored():
-        return LocalCluster(
-            n_workers=workers,
-            threads_per_worker=SHARES,
-            resources={SHARE: SHARES},
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            memory_limit=_memory_per_worker(workers),
-            security=True,
-            silence_logs=50,
-        )
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Start processes that leave Ctrl-C to the driver, which stops them in its own time.
-
-    A terminal sends it to all of them; a new process ignores what its parent ignored.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may say what a signal does
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _memory_per_worker(workers: int) -> int:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(0.8 * total / workers)
 
 
 @dataclass

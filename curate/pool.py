@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -188,8 +188,10 @@ def _mark(table: pa.Table) -> pa.Table:
     else:
         reason[pc.is_null(table["url"]).to_numpy()] = "no url"
     usable = np.flatnonzero(reason == None)  # noqa: E711
-    uids = table["uid"].to_pandas()
-    reason[usable[uids.iloc[usable].duplicated().to_numpy()]] = "repeated"
+    uids = table["uid"].combine_chunks().take(pa.array(usable))
+    codes = uids.dictionary_encode().indices.to_numpy()  # they count up as new uids come
+    known = np.maximum.accumulate(np.append(-1, codes))[:-1]
+    reason[usable[codes <= known]] = "repeated"
     return table.append_column("_dropped", pa.array(reason, pa.string()))
 
 
@@ -206,6 +208,23 @@ def _fingerprint(parts: Sequence[pa.Table]) -> str:
     for part in parts:
         columns = [c for c in part.column_names if c != "_shard"]  # a moved folder is the same pool
         digest.update(repr(columns).encode())
-        rows = pd.util.hash_pandas_object(part.select(columns).to_pandas(), index=False)
-        digest.update(rows.to_numpy().tobytes())
+        for name in columns:
+            for piece in _bytes(part[name].combine_chunks()):
+                digest.update(piece)
     return digest.hexdigest()
+
+
+def _bytes(values: pa.Array) -> Iterable[Any]:
+    """Yield all that a flat column says, and nothing that lies under its nulls or beside it."""
+    yield f"{values.type} {len(values)}".encode()
+    if pa.types.is_null(values.type):
+        return
+    yield np.packbits(values.is_valid().to_numpy(zero_copy_only=False))
+    if pa.types.is_string(values.type):
+        whole = values.fill_null("")
+        yield pc.binary_length(whole).to_numpy()
+        ends = np.frombuffer(whole.buffers()[1], np.int32)[whole.offset :][: len(whole) + 1]
+        yield memoryview(whole.buffers()[2] or b"")[ends[0] : ends[-1]]
+    else:
+        zero = pa.scalar(0).cast(values.type)
+        yield np.ascontiguousarray(values.fill_null(zero).to_numpy(zero_copy_only=False))

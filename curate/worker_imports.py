@@ -1,0 +1,10 @@
+"""What a worker's tasks need: imported once, by the process that all workers are forked from."""
+
+import gc
+
+from . import barrier, ledger, leg_task, materialise, thumbs
+from .fetch import part
+
+__all__ = ["barrier", "ledger", "leg_task", "materialise", "part", "thumbs"]
+
+gc.freeze()  # a worker's collector leaves these objects alone, and so their pages shared
