@@ -74,7 +74,7 @@ def _format(file: str) -> str | None:
 def _read(file: str, stream: IO[bytes], words: Collection[str], header: Sequence[str]) -> pa.Table:
     kind = _format(file)
     if kind == "parquet":
-        return pq.read_table(stream)
+        return pq.ParquetFile(stream).read()  # read_table imports much for this alone
     raw = gzip.decompress(stream.read()) if file.endswith(".gz") else stream.read()
     if not raw.strip():
         return pa.table({"url": pa.array([], pa.string())})

@@ -55,10 +55,12 @@ def build(
     from breadth.curate.build import build as build_folder
     from breadth.curate.recipe import Recipe
     from breadth.curate.retry import failed_pairs
+    from breadth.curate.without_pandas import keep_pandas_out
 
     from .funnel import counted, show_funnel
     from .progress import bars
 
+    keep_pandas_out()
     with bars() as shown:
         manifest = build_folder(
             Recipe.read(recipe),
