@@ -30,9 +30,10 @@ class Work:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What both commands are told: which certificate to trust, and to ask no registry."""
+        """What both commands are told: which certificate to trust, to compile once, to be quiet."""
         trusted = {"SSL_CERT_FILE": str(self.certificate)} if self.certificate else {}
-        return {"NO_ALBUMENTATIONS_UPDATE": "1", **trusted}
+        # empty is unset: the Python of a user keeps what it has compiled
+        return {"NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONDONTWRITEBYTECODE": "", **trusted}
 
 
 @dataclass(frozen=True)

@@ -250,8 +250,7 @@ def _embedders(legs: Sequence[Leg]) -> dict[str, Any]:
 
 def _download(legs: Sequence[Leg]) -> dict[str, Any]:
     """Return the policy of the stage that fetches, where one does."""
-    fetching = (s for leg in legs for s in leg.stages if isinstance(s, Download))
-    return next((stage.policy() for stage in fetching), {})
+    return next((s.policy() for leg in legs for s in leg.stages if isinstance(s, Download)), {})
 
 
 def _version(name: str) -> str:

@@ -3,6 +3,7 @@
 import gzip
 import json
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from breadth.curate.pool import Candidates, canonical_url, part_count, read_pool
+from breadth.curate.pool import Candidates, _fingerprint, canonical_url, part_count, read_pool
 from breadth.curate.recipe import PoolColumns
 from breadth.loaders.errors import PoolError
 from breadth.loaders.index import is_uid
@@ -270,3 +271,27 @@ def test_an_unfinished_build_is_no_pool(tmp_path: Path) -> None:
     FRAME.to_parquet(tmp_path / "ledger/00000.parquet")
     with pytest.raises(PoolError, match="not finished"):
         read_pool(str(tmp_path), PoolColumns())
+
+
+FLAT = {
+    pa.string(): ["a", "", "bcd", None, "é"],
+    pa.int64(): [1, None, -5, 0],
+    pa.uint64(): [2**63, None, 0],
+    pa.bool_(): [True, False, None],
+    pa.float32(): [1.5, None, 0.0],
+    pa.null(): [None],
+}
+
+
+@pytest.mark.parametrize("kind", FLAT, ids=str)
+def test_a_pools_fingerprint_is_of_its_values_alone(kind: pa.DataType) -> None:
+    """Equal columns have equal fingerprints wherever they lie in memory, unequal ones never."""
+    values = FLAT[kind]
+    found: dict[str, str] = {}
+    for length in range(4):
+        for chosen in product(values, repeat=length):
+            alone = _fingerprint([pa.table({"a": pa.array(chosen, kind)})])
+            within = pa.array([*values, *chosen, *values], kind).slice(len(values), length)
+            assert _fingerprint([pa.table({"a": within})]) == alone
+            found[repr(chosen)] = alone
+    assert len(set(found.values())) == len(found)

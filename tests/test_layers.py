@@ -17,7 +17,7 @@ MAY_IMPORT = {
 }
 DOORS = {
     "dask": {"curate/engine.py"},
-    "distributed": {"curate/engine.py"},
+    "distributed": {"curate/engine.py", "curate/cluster.py"},
     "img2dataset": {"curate/fetch/img2dataset_engine.py"},
     "resvg_py": {"curate/fetch/svg.py"},
     "pycurl": {"curate/fetch/transport.py", "curate/fetch/transfer.py"},

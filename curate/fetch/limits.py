@@ -128,7 +128,7 @@ class Limits:
         return key
 
     def _health(self, key: int) -> Health:
-        found = self._hosts.read(key)[1]
+        found = self._hosts.read(key)[1] if self._breaker_failures else None
         return Health(*found[1:]) if found else Health()
 
     def _traffic(self, key: int) -> tuple[int, Traffic]:

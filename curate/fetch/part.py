@@ -110,9 +110,10 @@ class _Decoder:
         return _arrived(made) | hashes, made.image
 
     def _decode(self, body: bytes) -> Picture:
-        if self._in_child or picture.risky(body):
+        header = picture.header_of(body)
+        if self._in_child or (header is not None and picture.risky(header)):
             return self._child.decode(body)
-        return picture.process(body, self._job.shape)
+        return picture.process(body, self._job.shape, header)
 
 
 def _arrived(made: Picture) -> Row:
