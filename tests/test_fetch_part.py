@@ -92,7 +92,7 @@ def sick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import os, signal, time\n"
         "from breadth.curate.fetch import picture\n"
-        "def process(body, shape, healthy=picture.process):\n"
+        "def process(body, shape, known=None, healthy=picture.process):\n"
         "    if b'HANG' in body: time.sleep(600)\n"
         "    if b'DIE' in body: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return healthy(body, shape)\n"
