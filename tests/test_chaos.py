@@ -47,17 +47,19 @@ def wait_for_parts(out: Path, count: int, process: subprocess.Popen[bytes]) -> N
 
 
 def workers_of(pid: int) -> list[int]:
-    """The worker processes of a build: its children's command lines say so."""
-    found = []
+    """The worker processes of a build: the children of its child that forks them."""
+    parents: dict[int, int] = {}
+    servers = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
+        process = int(stat.parent.name)
         try:
-            parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+            parents[process] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
             line = (stat.parent / "cmdline").read_bytes()
         except (OSError, IndexError):
             continue
-        if parent == pid and b"spawn_main" in line:
-            found.append(int(stat.parent.name))
-    return found
+        if parents[process] == pid and b"forkserver" in line:
+            servers.add(process)
+    return [process for process, parent in parents.items() if parent in servers]
 
 
 @pytest.fixture
