@@ -7,8 +7,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from .score import Score
-from .zero_shot import majority_share
+from .score import classified
 
 # n pairs, D width, C classes
 
@@ -80,7 +79,21 @@ def split_by_uid(uids: list[str]) -> Split:
 def probe(
     features_nD: np.ndarray, labels_n: np.ndarray, classes: int, split: Split
 ) -> dict[str, Any]:
-    """Score a linear probe on the test rows; chance is 1 / classes.
+    """Score a linear probe on the test rows; chance is 1 / classes."""
+    predicted, strength = read_off(features_nD, labels_n, classes, split)
+    truth = labels_n[split.test]
+    return {
+        **classified(predicted == truth, truth, classes),
+        "strength": strength,
+        "train": len(split.train),
+        "validation": len(split.validation),
+    }
+
+
+def read_off(
+    features_nD: np.ndarray, labels_n: np.ndarray, classes: int, split: Split
+) -> tuple[np.ndarray, float]:
+    """Return the classes that a linear probe names for the test rows, and its strength.
 
     Features are standardised by the training rows. The strength is the one with the best
     validation accuracy (of equal ones the most regularised); the probe is then fitted once more
@@ -91,15 +104,7 @@ def probe(
     strength = _choose(features, labels_n, classes, split)
     both = np.concatenate([split.train, split.validation])
     linear = fit(features[both], labels_n[both], classes, strength)
-    hits = linear.predict(features[split.test]) == labels_n[split.test]
-    return {
-        **Score.of(hits, 1 / classes).as_dict(),
-        "majority": majority_share(labels_n[split.test]),
-        "classes": classes,
-        "strength": strength,
-        "train": len(split.train),
-        "validation": len(split.validation),
-    }
+    return linear.predict(features[split.test]), strength
 
 
 def _choose(features: np.ndarray, labels: np.ndarray, classes: int, split: Split) -> float:

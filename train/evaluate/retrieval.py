@@ -7,6 +7,7 @@ same vector scores exactly chance.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,23 +55,52 @@ def recall(
 def recall_hits(
     queries: np.ndarray, items: np.ndarray, query_group: np.ndarray, item_group: np.ndarray
 ) -> np.ndarray:
-    """Return the chance of each query to have a right item among its first k: [queries, KS].
+    """Return the chance of each query to have a right item among its first k: [queries, KS]."""
+    placed = place(queries, items, query_group, item_group)
+    return np.stack(
+        [recall_at(placed.above, placed.tied, placed.tied_right, k) for k in KS], axis=1
+    )
+
+
+def recall_at(above: np.ndarray, tied: np.ndarray, tied_right: np.ndarray, k: int) -> np.ndarray:
+    """Return the chance of each query to have a right item among its first k, from its place."""
+    return chance_at(tied, tied_right, np.maximum(k - above, 0))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where each query's best right item stands: ints [queries].
+
+    ``above`` items are nearer, ``tied`` ones (itself included) equally near, of which
+    ``tied_right`` are right; ``first`` is the item that is nearest of all, of equal ones the
+    first.
+    """
+
+    above: np.ndarray
+    tied: np.ndarray
+    tied_right: np.ndarray
+    first: np.ndarray
+
+
+def place(
+    queries: np.ndarray, items: np.ndarray, query_group: np.ndarray, item_group: np.ndarray
+) -> Places:
+    """Find where each query's best right item stands; an item of the query's group is right.
 
     Cost: O(queries x items), a thousand queries at a time.
     """
-    hits = np.empty((len(queries), len(KS)))
+    found = np.empty((4, len(queries)), np.int64)
     for start in range(0, len(queries), _CHUNK):
         rows = slice(start, start + _CHUNK)
         similarity = np.round(queries[rows] @ items.T, _DIGITS)
         correct = query_group[rows, None] == item_group[None, :]
         best = np.where(correct, similarity, -np.inf).max(axis=1, keepdims=True)
-        above = (similarity > best).sum(axis=1)
         tied = similarity == best
-        tied_right = (tied & correct).sum(axis=1)
-        tied_all = tied.sum(axis=1)
-        for column, k in enumerate(KS):
-            hits[rows, column] = chance_at(tied_all, tied_right, np.maximum(k - above, 0))
-    return hits
+        found[0, rows] = (similarity > best).sum(axis=1)
+        found[1, rows] = tied.sum(axis=1)
+        found[2, rows] = (tied & correct).sum(axis=1)
+        found[3, rows] = similarity.argmax(axis=1)
+    return Places(*found)
 
 
 def chance_at(n: int | np.ndarray, right: int | np.ndarray, k: int | np.ndarray) -> np.ndarray:

@@ -1,0 +1,111 @@
+"""What a run makes of every picture of a data folder: looked at once, scored in many ways."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from breadth.loaders.decode import DecodeError, decode
+from breadth.loaders.errors import PoolError, Refused
+from breadth.loaders.folder import Folder
+
+from ..checkpoint import Run
+from .labels import Task
+
+_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs a run is scored on: those of a folder whose picture can be decoded."""
+
+    uids: list[str]
+    captions: list[str]
+    labels: dict[str, np.ndarray]  # by task: index of the class, int64 [n]; -1 without a label
+    embedded: np.ndarray | None  # float32 [n, D] of norm 1; None where a run has no joint space
+    features: np.ndarray  # float32 [n, W], pooled, before any projection
+    descriptions: list[str] | None  # of a run that writes captions
+    caption_loss: np.ndarray | None  # [n, 2]: its caption's summed cross entropy and tokens
+    masked_loss: np.ndarray | None  # [n, 2]: on hidden patches, and the mean patch's
+    undecodable: int
+
+
+def read_pairs(run: Run, folder: Folder, tasks: Sequence[Task], limit: int | None) -> Pairs:
+    """Decode, embed and label the pairs of a folder, a few hundred pictures at a time."""
+    labels = {task.name: _labels(folder, task) for task in tasks}
+    kept: list[int] = []
+    captions: list[str] = []
+    looks: list[dict[str, np.ndarray]] = []
+    uids = list(folder.uids)
+    rows = _draw(uids, limit)
+    for start in range(0, len(rows), _AT_ONCE):
+        pictures, shown = [], []
+        for row in rows[start : start + _AT_ONCE]:
+            try:
+                pictures.append(decode(folder.image(row), run.recipe.image_px))
+            except DecodeError:
+                continue
+            kept.append(row)
+            shown.append(folder.caption(row))
+        if pictures:
+            images = np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
+            looks.append(look(run, images, shown))
+            captions += shown
+    if not kept:
+        raise PoolError("the data folder holds no picture that can be decoded")
+    seen = {name: np.concatenate([each[name] for each in looks]) for name in looks[0]}
+    described = seen.get("describe")
+    return Pairs(
+        [uids[row] for row in kept],
+        captions,
+        {name: values[kept] for name, values in labels.items()},
+        seen.get("embedded"),
+        seen["features"],
+        None if described is None else described.tolist(),
+        seen.get("caption_loss"),
+        seen.get("masked_loss"),
+        len(rows) - len(kept),
+    )
+
+
+def look(run: Run, images: np.ndarray, captions: list[str]) -> dict[str, np.ndarray]:
+    """Return by name what a run makes of some pictures, uint8 [n, 3, H, W], by its abilities."""
+    seen = {"features": run.features(images)}
+    if run.has_joint_space:
+        seen["embedded"] = run.embed_pictures(images)
+    if describe := able(run, "has_captioner", "describe"):
+        seen["describe"] = np.array(describe(images), dtype=object)
+    if caption_loss := able(run, "has_captioner", "caption_loss"):
+        seen["caption_loss"] = np.stack(caption_loss(images, captions), axis=1)
+    if masked_loss := able(run, "has_pixels", "masked_loss"):
+        seen["masked_loss"] = np.stack(masked_loss(images), axis=1)
+    return seen
+
+
+def able(run: Run, ability: str, method: str) -> Callable[..., Any] | None:
+    """Return a method that only a run with some ability has, else None."""
+    found: Callable[..., Any] | None = getattr(run, method, None)
+    return found if getattr(run, ability, False) else None
+
+
+def _draw(uids: Sequence[str], limit: int | None) -> list[int]:
+    if limit is None or limit >= len(uids):
+        return list(range(len(uids)))
+    if limit < 1:
+        raise Refused(f"cannot score {limit} pairs: the limit must be at least 1")
+    ranked = sorted((blake2b(uid.encode()).digest(), row) for row, uid in enumerate(uids))
+    return sorted(row for _, row in ranked[:limit])
+
+
+def _labels(folder: Folder, task: Task) -> np.ndarray:
+    values = folder.column(task.column).to_pylist()
+    place = {name: index for index, name in enumerate(task.classes)}
+    unknown = sorted({str(v) for v in values if v is not None and v not in place})
+    if unknown:
+        raise PoolError(
+            f"labels.json: column {task.column} holds {unknown[0]!r}, which is not among the "
+            f"classes of task {task.name}"
+        )
+    return np.array([-1 if v is None else place[v] for v in values], dtype=np.int64)
