@@ -1,11 +1,14 @@
 """breadth evaluate: what a run has learnt, beside what guessing would give."""
 
 import json
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+
+_WIDTH = 100
 
 
 @click.command(epilog="Example: breadth evaluate runs/clip --data shards/held_out")
@@ -15,17 +18,19 @@ import click
     metavar="DIR",
     required=True,
     type=click.Path(path_type=Path),
-    help="Pairs the run was not trained on; labels.json in it names classes and templates.",
+    help="Pairs the run was not trained on; labels.json in it names classes and templates, "
+    "questions.jsonl asks about the pictures.",
 )
 @click.option(
     "--limit", metavar="N", type=click.IntRange(1), help="Score N pairs, drawn by hash of uid."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def evaluate(run: Path, data: Path, limit: int | None, as_json: bool) -> None:
-    """Print a run's zero-shot, retrieval and linear-probe scores beside chance.
+    """Print a run's scores beside chance, and keep what it predicted for every item.
 
-    A picture's right captions are all captions equal to its own. A run without InfoNCE has no
-    joint space of pictures and captions, hence only a probe, and the output says so.
+    Zero-shot, retrieval, linear probe, nearest neighbours and answers to questions; captions and
+    hidden patches where the run's terms have learnt them. The output says what has no score and
+    why.
     """
     from breadth.train.evaluate.scores import evaluate as score
 
@@ -34,28 +39,78 @@ def evaluate(run: Path, data: Path, limit: int | None, as_json: bool) -> None:
 
 
 def scores_text(result: Mapping[str, Any]) -> str:
-    """Write scores as a table of percentages, with what they mean and what is missing."""
+    """Write scores as tables of percentages, with what they mean and what is missing."""
     from breadth.train.study.tables import markdown
 
-    rows = [_row(f"zero-shot {task}", score) for task, score in result["zero_shot"].items()]
+    shares = list(_share_rows(result))
+    parts = [f"{result['run']}, step {result['step']}, on {result['pairs']:,} pairs"]
+    if shares:
+        header = ["score", "%", "standard error", "n", "chance", "largest class"]
+        parts.append(markdown(header, shares))
+    if result["vqa"]:
+        header = ["answers", "%", "s. e.", "n", "chance", "question only", "another picture"]
+        rows = [_answer_row(kind, score) for kind, score in result["vqa"].items()]
+        parts.append(markdown(header, rows))
+    parts += [textwrap.fill(text, _WIDTH) for text in _explained(result)]
+    parts += [textwrap.fill(f"Note: {note}.", _WIDTH) for note in result["notes"]]
+    return "\n\n".join(parts)
+
+
+def _share_rows(result: Mapping[str, Any]) -> Iterator[list[str]]:
+    for task, score in result["zero_shot"].items():
+        yield _row(f"zero-shot {task}", score)
     for way, scores in result["retrieval"].items():
-        name = f"{way.replace('_', ' ')} ({scores['items']:,} to choose from)"
-        rows += [_row(f"{k} {name}", score) for k, score in scores.items() if k.startswith("R@")]
-    rows += [_row(f"probe {task}", score) for task, score in result["probe"].items()]
-    header = ["score", "%", "standard error", "n", "chance", "largest class"]
-    lines = [f"{result['run']}, step {result['step']}, on {result['pairs']:,} pairs"]
-    if rows:
-        lines += ["", markdown(header, rows)]
-    if result["retrieval"]:
-        lines += [
-            "",
-            "Retrieval: each picture asks for one of the distinct captions, each distinct caption "
-            "for any of its pictures; equal captions are equally right, ties count by expectation.",
-        ]
-    return "\n".join([*lines, *(f"\nNote: {note}." for note in result["notes"])])
+        for k in (k for k in scores if k.startswith("R@")):
+            yield _row(f"{k} {way.replace('_', ' ')} ({scores['items']:,})", scores[k])
+    for task, score in result["probe"].items():
+        yield _row(f"probe {task}", score)
+    for task, score in result["knn"].items():
+        yield _row(f"nearest {score['k']} {task}", score)
+    for task, score in result["captioning"].items():
+        yield _row("caption word by word" if task == "exact" else f"caption says {task}", score)
 
 
 def _row(name: str, score: Mapping[str, Any]) -> list[str]:
-    figures = [f"{100 * score[k]:.1f}" for k in ("value", "standard_error")]
-    majority = f"{100 * score['majority']:.1f}" if "majority" in score else ""
+    figures = [_percent(score[k]) for k in ("value", "standard_error")]
+    majority = _percent(score["majority"]) if "majority" in score else ""
     return [name, *figures, f"{score['n']:,}", f"{100 * score['chance']:.2f}", majority]
+
+
+def _answer_row(kind: str, score: Mapping[str, Any]) -> list[str]:
+    controls = [
+        f"{_percent(control['value'])} ({100 * control['above']['value']:+.1f}, "
+        f"s. e. {_percent(control['above']['standard_error'])})"
+        for control in (score["question_only"], score["shuffled_picture"])
+    ]
+    return [*_row(kind, score)[:5], *controls]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _explained(result: Mapping[str, Any]) -> Iterator[str]:
+    """Say in words what the tables leave open, and the scores that are no shares."""
+    if result["retrieval"]:
+        yield (
+            "Retrieval, in brackets among how many: each picture asks for one of the distinct "
+            "captions, each distinct caption for any of its pictures; equal captions are equally "
+            "right, ties count by expectation."
+        )
+    if result["vqa"]:
+        yield (
+            "Answers are those to questions about pictures that the head was not fitted on. Its "
+            "controls: a head that is given the question only, and the same head shown another "
+            "picture; in brackets how far above them it is. Errors are by picture."
+        )
+    if score := result["reconstruction"]:
+        yield (
+            f"Hidden patches: {score['value']:.3f} (standard error {score['standard_error']:.3f}) "
+            f"of the mean patch's loss, on {score['n']:,} pictures; below 1 is learning."
+        )
+    if score := result["caption_loss"]:
+        yield (
+            f"Captions: {score['value']:.3f} nats a token (standard error "
+            f"{score['standard_error']:.3f}), on {score['tokens']:,} tokens."
+        )
+    yield f"What was predicted for every item: {result['predictions']} in the run's folder."

@@ -16,6 +16,7 @@ from breadth.scripts.evaluate import evaluate as command
 from breadth.scripts.study_draws import draw_pairs
 from breadth.train.checkpoint import load_run
 from breadth.train.evaluate.labels import Task, read_tasks, write_tasks
+from breadth.train.evaluate.questions import Question, write_questions
 from breadth.train.evaluate.scores import evaluate
 from breadth.train.loop import train
 from breadth.train.recipe import load_recipe
@@ -98,7 +99,7 @@ def test_without_labels_there_is_retrieval_alone(place, tmp_path):
 def test_scoring_the_training_pairs_is_pointed_out(place):
     """Scores on the very pairs of the training carry a note."""
     assert any("trained on" in n for n in evaluate(place / "clip", place / "train")["notes"])
-    assert not evaluate(place / "clip", place / "held_out")["notes"]
+    assert not any("trained on" in n for n in evaluate(place / "clip", place / "held_out")["notes"])
 
 
 def test_a_limit_draws_the_same_pairs_again(place):
@@ -121,11 +122,52 @@ def test_the_table_shows_every_score_beside_chance(place):
     shown = CliRunner().invoke(command, arguments).output
     printed = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).output)
     assert printed == json.loads(json.dumps(evaluate(place / "clip", place / "held_out")))
-    for name in ("zero-shot shape", "R@1 picture to caption", "R@5 caption to picture", "probe"):
+    names = ("zero-shot shape", "R@1 picture to caption", "R@5 caption to picture", "probe shape")
+    for name in (*names, f"nearest {printed['knn']['shape']['k']} shape"):
         assert name in shown
+    assert max(map(len, shown.splitlines())) <= 120
     row = next(line for line in shown.splitlines() if "zero-shot shape" in line)
     assert "12.50" in row
     assert f"{100 * printed['zero_shot']['shape']['value']:.1f}" in row
+
+
+def test_questions_are_answered_beside_both_controls(place, tmp_path):
+    """A folder with questions has a row for each kind, with the controls' shares."""
+    folder = _folder(tmp_path / "asked", 400, 500)
+    shapes = open_folder(folder).column("shape").to_pylist()
+    uids = open_folder(folder).uids
+    asked = [Question(u, "which shape?", s, "what") for u, s in zip(uids, shapes, strict=True)]
+    write_questions(folder, asked)
+    result = evaluate(place / "clip", folder)
+    found = result["vqa"]["what"]
+    assert found["n"] == found["pictures"] == result["probe"]["shape"]["n"]
+    for control in ("question_only", "shuffled_picture"):
+        above = found[control]["above"]["value"]
+        assert above == pytest.approx(found["value"] - found[control]["value"])
+    shown = CliRunner().invoke(command, [str(place / "clip"), "--data", str(folder)]).output
+    row = next(line for line in shown.splitlines() if line.startswith("| what "))
+    assert f" {100 * found['question_only']['value']:.1f} (" in row
+    assert max(map(len, shown.splitlines())) <= 120
+    assert not any("questions.jsonl" in note for note in result["notes"])
+    write_questions(folder, [*asked, Question("f" * 32, "who?", "me", "what")])
+    with pytest.raises(PoolError, match=r"asks about f{32}, which is no pair"):
+        evaluate(place / "clip", folder)
+
+
+def test_a_run_that_may_only_be_read_is_scored_all_the_same(place, monkeypatch):
+    """Where predictions cannot be written the scores come with a note; a full disk is an error."""
+    refusals = [PermissionError(13, "no"), OSError(28, "full")]
+
+    def refuse(*_):
+        raise refusals.pop(0)
+
+    kept = evaluate(place / "clip", place / "held_out")
+    monkeypatch.setattr("breadth.train.evaluate.scores.write_predictions", refuse)
+    result = evaluate(place / "clip", place / "held_out")
+    assert result["probe"] == kept["probe"]
+    assert any("not kept" in note for note in result["notes"])
+    with pytest.raises(OSError, match="full"):
+        evaluate(place / "clip", place / "held_out")
 
 
 @pytest.mark.parametrize(

@@ -87,12 +87,12 @@ def _notes(
             f"{name} has no joint space of pictures and captions (no InfoNCE term), so "
             "it has no zero-shot and no retrieval score; its features are probed"
         )
-    if not able(run, "has_captioner", "describe"):
-        notes.append(f"{name} writes no captions (no Caption term), so it has no captioning score")
-    if not able(run, "has_pixels", "masked_loss"):
-        notes.append(
-            f"{name} fills no hidden patches (no Pixels term), so it has no reconstruction score"
-        )
+    lacking = {
+        "captioning (no Caption term)": able(run, "has_captioner", "describe"),
+        "reconstruction (no Pixels term)": able(run, "has_pixels", "masked_loss"),
+    }
+    if absent := [score for score, method in lacking.items() if method is None]:
+        notes.append(f"{name} has no score of {' and none of '.join(absent)}")
     if not tasks:
         notes.append(f"{data} has no {LABELS}, so there is no zero-shot, probe or neighbour score")
     if not questions:

@@ -1,0 +1,193 @@
+"""Every score can be made again of the kept predictions, without torch and without our code."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from breadth.loaders.errors import PoolError
+from breadth.loaders.world import World
+from breadth.scripts.demo.heldout import write_heldout
+from breadth.scripts.evaluate import scores_text
+from breadth.train.checkpoint import Run
+from breadth.train.evaluate.predictions import read_predictions
+from breadth.train.evaluate.questions import read_questions
+from breadth.train.evaluate.rebuild import MAKERS, rebuild
+from breadth.train.evaluate.scores import evaluate
+from breadth.train.loop import train
+from breadth.train.recipe import load_recipe
+
+PAIRS = 150
+
+
+def _describe(run, images):
+    """Say of a picture what its brightness decides."""
+    bright = images.mean(axis=(1, 2, 3)) > 100
+    return ["this is a red star" if one else "there is a blue ring" for one in bright]
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """A short run scored on held-out scenes, with abilities that its terms do not give it."""
+    place = tmp_path_factory.mktemp("rebuild")
+    write_heldout(World(seed=2), PAIRS, 0, place / "heldout", px=16)
+    options = {"image_px": 16, "steps": 2, "batch_pairs": 16, "warmup_steps": 0}
+    train(replace(load_recipe("demo_clip"), **options), place / "heldout", place / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "has_captioner", True, raising=False)
+        patch.setattr(Run, "has_pixels", True, raising=False)
+        patch.setattr(Run, "describe", _describe, raising=False)
+        patch.setattr(
+            Run,
+            "caption_loss",
+            lambda run, images, captions: (
+                images.mean(axis=(1, 2, 3)),
+                np.array([len(caption.split()) for caption in captions]),
+            ),
+            raising=False,
+        )
+        patch.setattr(
+            Run,
+            "masked_loss",
+            lambda run, images: (images.std(axis=(1, 2, 3)), images.mean(axis=(1, 2, 3))),
+            raising=False,
+        )
+        result = evaluate(place / "run", place / "heldout")
+        limited = evaluate(place / "run", place / "heldout", limit=100)
+    return place / "run", place / "heldout", result, limited
+
+
+REBUILD = """
+import json, sys
+for name in ("torch", "scipy", "cv2", "tokenizers", "safetensors"):
+    sys.modules[name] = None  # importing it is an error
+from breadth.train.evaluate.rebuild import rebuild
+print(json.dumps(rebuild(sys.argv[1])))
+"""
+
+
+def _rebuilt(folder):
+    done = subprocess.run(
+        [sys.executable, "-c", REBUILD, str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_every_score_is_rebuilt_where_torch_cannot_be_imported(scored):
+    """A process without torch makes exactly the scores of the evaluation, full and limited."""
+    run, _, result, limited = scored
+    assert all(result[name] for name in MAKERS)
+    assert result["predictions"] != limited["predictions"]
+    for scores in (result, limited):
+        rebuilt = _rebuilt(run / scores["predictions"])
+        assert rebuilt == {name: json.loads(json.dumps(scores[name])) for name in MAKERS}
+
+
+def test_plain_numpy_finds_the_same_shares(scored):
+    """Means and errors of the rows, written out here, are the scores."""
+    run, _, result, _ = scored
+    for score, group in (("zero_shot", "task"), ("probe", "task"), ("knn", "task")):
+        rows = pq.read_table(run / result["predictions"] / f"{score}.parquet").to_pylist()
+        for task, found in result[score].items():
+            own = [row for row in rows if row[group] == task]
+            hits = np.array([row["hit"] for row in own])
+            assert found["value"] == pytest.approx(hits.mean())
+            assert found["standard_error"] == pytest.approx(hits.std() / np.sqrt(len(hits)))
+            assert all(row["hit"] in (0, 1) or score == "zero_shot" for row in own)
+            if score != "zero_shot":
+                assert all(row["hit"] == (row["predicted"] == row["truth"]) for row in own)
+    rows = pq.read_table(run / result["predictions"] / "vqa.parquet").to_pylist()
+    for kind, found in result["vqa"].items():
+        own = [row for row in rows if row["kind"] == kind]
+        for head, share in (("predicted", found), ("question_only", found["question_only"])):
+            hits = np.array([row[head] == row["truth"] for row in own])
+            by_picture = {row["uid"]: 0.0 for row in own}
+            for row, hit in zip(own, hits, strict=True):
+                by_picture[row["uid"]] += hit - hits.mean()
+            error = np.sqrt(sum(v**2 for v in by_picture.values())) / len(own)
+            assert share["value"] == pytest.approx(hits.mean())
+            assert share["standard_error"] == pytest.approx(error)
+
+
+def test_recall_is_rebuilt_from_each_querys_place(scored):
+    """Where nothing ties, R@k is the share of queries with fewer than k items above."""
+    run, _, result, _ = scored
+    rows = pq.read_table(run / result["predictions"] / "retrieval.parquet").to_pylist()
+    for way, found in result["retrieval"].items():
+        own = [row for row in rows if row["way"] == way]
+        assert len(own) == found["queries"]
+        if all(row["tied"] == row["tied_right"] for row in own):
+            for k in (1, 5, 10):
+                share = np.mean([row["above"] < k for row in own])
+                assert found[f"R@{k}"]["value"] == pytest.approx(share)
+
+
+def test_captions_and_patches_are_scored_from_what_the_run_says(scored):
+    """Naming counts the first name where the caption has it; losses are shares of sums."""
+    run, heldout, result, _ = scored
+    pairs = pq.read_table(heldout / "00000.parquet").to_pylist()
+    said = {
+        row["uid"]: row["predicted"]
+        for row in pq.read_table(run / result["predictions"] / "captioning.parquet").to_pylist()
+        if row["task"] == "exact"
+    }
+    right = [pair["colour"] in said[pair["uid"]].split() for pair in pairs]
+    assert result["captioning"]["colour"]["value"] == pytest.approx(np.mean(right))
+    assert result["captioning"]["colour"]["n"] == PAIRS
+    assert result["captioning"]["colour"]["named"] == 1
+    exact = [pair["caption"] == said[pair["uid"]] for pair in pairs]
+    assert result["captioning"]["exact"]["value"] == pytest.approx(np.mean(exact))
+    losses = pq.read_table(run / result["predictions"] / "reconstruction.parquet")
+    share = np.sum(losses["loss"].to_numpy()) / np.sum(losses["mean_patch_loss"].to_numpy())
+    assert result["reconstruction"]["value"] == pytest.approx(share)
+    tokens = sum(len(pair["caption"].split()) for pair in pairs)
+    assert result["caption_loss"]["tokens"] == tokens
+    shown = scores_text(result)
+    for words in ("caption says colour", "caption word by word", "nats a token", "mean patch's"):
+        assert words in shown
+    assert max(map(len, shown.splitlines())) <= 120
+
+
+def test_every_question_on_a_test_picture_has_its_row(scored):
+    """The answers' rows are the questions of the pictures that the probe is tested on."""
+    run, heldout, result, _ = scored
+    folder = run / result["predictions"]
+    tested = set(pq.read_table(folder / "probe.parquet")["uid"].to_pylist())
+    rows = pq.read_table(folder / "vqa.parquet").to_pylist()
+    asked = [q for q in read_questions(heldout) if q.uid in tested]
+    assert [(q.uid, q.question, q.answer) for q in asked] == [
+        (row["uid"], row["question"], row["truth"]) for row in rows
+    ]
+
+
+def test_files_of_two_evaluations_are_not_read_as_one(scored, tmp_path):
+    """A folder that a kill left half replaced, or that holds nothing, is refused in one line."""
+    run, _, result, limited = scored
+    with pytest.raises(PoolError, match="holds no predictions"):
+        rebuild(tmp_path)
+    for scores, name in ((result, "probe"), (limited, "knn")):
+        source = run / scores["predictions"] / f"{name}.parquet"
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    with pytest.raises(PoolError, match="two evaluations"):
+        rebuild(tmp_path)
+    (tmp_path / "knn.parquet").write_bytes(b"PAR1")
+    with pytest.raises(PoolError, match="evaluate again"):
+        rebuild(tmp_path)
+
+
+def test_an_evaluation_replaces_the_one_before(scored):
+    """Scores that are no longer made leave no file, and equal evaluations give equal bytes."""
+    run, heldout, result, _ = scored
+    folder = run / result["predictions"]
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    again = evaluate(run, heldout)
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert again["reconstruction"] == {} and "reconstruction.parquet" not in after
+    assert {"probe.parquet", "vqa.parquet", "retrieval.parquet"} <= set(after)
+    assert all(before[name] == content for name, content in after.items())
+    assert read_predictions(folder)[1]["run_digest"] == again["run_digest"]
