@@ -1,1 +1,1 @@
-"""Scores of a run: zero-shot, retrieval and linear probes, each beside chance."""
+"""Scores of a run beside chance, and what it predicted for every item."""
