@@ -8,54 +8,53 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from breadth.loaders.decode import decode
 from breadth.loaders.errors import PoolError
+from breadth.loaders.folder import open_folder
+from breadth.loaders.tokenize import encode
 from breadth.loaders.world import World
 from breadth.scripts.demo.heldout import write_heldout
 from breadth.scripts.evaluate import scores_text
-from breadth.train.checkpoint import Run
+from breadth.train.checkpoint import Run, load_run
 from breadth.train.evaluate.predictions import read_predictions
 from breadth.train.evaluate.questions import read_questions
 from breadth.train.evaluate.rebuild import MAKERS, rebuild
 from breadth.train.evaluate.scores import evaluate
+from breadth.train.generate import reconstruct
+from breadth.train.inputs import draw_inputs
 from breadth.train.loop import train
 from breadth.train.recipe import load_recipe
+from breadth.train.terms import Caption
 
 PAIRS = 150
 
 
 def _describe(run, images):
-    """Say of a picture what its brightness decides."""
+    """Say of a picture what its brightness decides: two steps teach no run to write."""
     bright = images.mean(axis=(1, 2, 3)) > 100
     return ["this is a red star" if one else "there is a blue ring" for one in bright]
 
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-    """A short run scored on held-out scenes, with abilities that its terms do not give it."""
+    """A run of two steps with every ability, scored on held-out scenes and on 100 of them."""
     place = tmp_path_factory.mktemp("rebuild")
     write_heldout(World(seed=2), PAIRS, 0, place / "heldout", px=16)
-    options = {"image_px": 16, "steps": 2, "batch_pairs": 16, "warmup_steps": 0}
-    train(replace(load_recipe("demo_clip"), **options), place / "heldout", place / "run")
+    recipe = replace(
+        load_recipe("demo_clip"),
+        image_px=16,
+        steps=2,
+        batch_pairs=16,
+        warmup_steps=0,
+        architecture="coca",
+        caption_queries=4,
+        terms={"InfoNCE": 1, "Caption": 1, "Pixels": 1},
+    )
+    train(recipe, place / "heldout", place / "run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "has_captioner", True, raising=False)
-        patch.setattr(Run, "has_pixels", True, raising=False)
-        patch.setattr(Run, "describe", _describe, raising=False)
-        patch.setattr(
-            Run,
-            "caption_loss",
-            lambda run, images, captions: (
-                images.mean(axis=(1, 2, 3)),
-                np.array([len(caption.split()) for caption in captions]),
-            ),
-            raising=False,
-        )
-        patch.setattr(
-            Run,
-            "masked_loss",
-            lambda run, images: (images.std(axis=(1, 2, 3)), images.mean(axis=(1, 2, 3))),
-            raising=False,
-        )
+        patch.setattr("breadth.train.evaluate.pairs.describe", _describe)
         result = evaluate(place / "run", place / "heldout")
         limited = evaluate(place / "run", place / "heldout", limit=100)
     return place / "run", place / "heldout", result, limited
@@ -145,12 +144,30 @@ def test_captions_and_patches_are_scored_from_what_the_run_says(scored):
     losses = pq.read_table(run / result["predictions"] / "reconstruction.parquet")
     share = np.sum(losses["loss"].to_numpy()) / np.sum(losses["mean_patch_loss"].to_numpy())
     assert result["reconstruction"]["value"] == pytest.approx(share)
-    tokens = sum(len(pair["caption"].split()) for pair in pairs)
-    assert result["caption_loss"]["tokens"] == tokens
     shown = scores_text(result)
     for words in ("caption says colour", "caption word by word", "nats a token", "mean patch's"):
         assert words in shown
     assert max(map(len, shown.splitlines())) <= 120
+
+
+def test_losses_are_those_of_the_runs_own_terms(scored):
+    """Captions cost what the term Caption says, hidden patches what filling them in does."""
+    path, heldout, result, _ = scored
+    run, folder = load_run(path), open_folder(heldout)
+    images = np.stack([decode(folder.image(row), 16).transpose(2, 0, 1) for row in range(PAIRS)])
+    captions = [folder.caption(row) for row in range(PAIRS)]
+    tokens = torch.from_numpy(encode(run.tokenizer, captions, run.recipe.context_length))
+    drawn = draw_inputs(run.recipe, torch.from_numpy(images), tokens, 0, vocabulary=512)
+    with torch.inference_mode():
+        inputs = drawn.on(run.device)
+        total, count = Caption().loss({**run.model(inputs), **inputs.known})
+    assert result["caption_loss"]["value"] == pytest.approx(float(total / count), rel=1e-5)
+    assert result["caption_loss"]["tokens"] == int(count)
+    filled = reconstruct(run, images)
+    rows = pq.read_table(path / result["predictions"] / "reconstruction.parquet")
+    assert rows["uid"].to_pylist() == folder.uids
+    assert np.allclose(rows["loss"].to_numpy(), filled.loss_n)
+    assert np.allclose(rows["mean_patch_loss"].to_numpy(), filled.flat_loss_n)
 
 
 def test_every_question_on_a_test_picture_has_its_row(scored):
@@ -180,14 +197,17 @@ def test_files_of_two_evaluations_are_not_read_as_one(scored, tmp_path):
         rebuild(tmp_path)
 
 
-def test_an_evaluation_replaces_the_one_before(scored):
+def test_an_evaluation_replaces_the_one_before(scored, monkeypatch):
     """Scores that are no longer made leave no file, and equal evaluations give equal bytes."""
     run, heldout, result, _ = scored
     folder = run / result["predictions"]
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr("breadth.train.evaluate.pairs.describe", _describe)
+    monkeypatch.setattr(Run, "has_pixels", False)
     again = evaluate(run, heldout)
     after = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert again["reconstruction"] == {} and "reconstruction.parquet" not in after
+    assert any("no score of reconstruction" in note for note in again["notes"])
     assert {"probe.parquet", "vqa.parquet", "retrieval.parquet"} <= set(after)
     assert all(before[name] == content for name, content in after.items())
     assert read_predictions(folder)[1]["run_digest"] == again["run_digest"]

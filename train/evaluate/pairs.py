@@ -1,9 +1,8 @@
 """What a run makes of every picture of a data folder: looked at once, scored in many ways."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,8 @@ from breadth.loaders.errors import PoolError, Refused
 from breadth.loaders.folder import Folder
 
 from ..checkpoint import Run
+from ..generate import describe, reconstruct
+from .captioning import caption_loss
 from .labels import Task
 
 _AT_ONCE = 256
@@ -51,12 +52,12 @@ def read_pairs(run: Run, folder: Folder, tasks: Sequence[Task], limit: int | Non
             shown.append(folder.caption(row))
         if pictures:
             images = np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
-            looks.append(look(run, images, shown))
+            looks.append(look(run, images, shown, start))
             captions += shown
     if not kept:
         raise PoolError("the data folder holds no picture that can be decoded")
     seen = {name: np.concatenate([each[name] for each in looks]) for name in looks[0]}
-    described = seen.get("describe")
+    described = seen.get("descriptions")
     return Pairs(
         [uids[row] for row in kept],
         captions,
@@ -70,24 +71,21 @@ def read_pairs(run: Run, folder: Folder, tasks: Sequence[Task], limit: int | Non
     )
 
 
-def look(run: Run, images: np.ndarray, captions: list[str]) -> dict[str, np.ndarray]:
-    """Return by name what a run makes of some pictures, uint8 [n, 3, H, W], by its abilities."""
+def look(run: Run, images: np.ndarray, captions: list[str], seed: int) -> dict[str, np.ndarray]:
+    """Return by name what a run makes of some pictures, uint8 [n, 3, H, W], by its abilities.
+
+    ``seed`` draws which patches are hidden.
+    """
     seen = {"features": run.features(images)}
     if run.has_joint_space:
         seen["embedded"] = run.embed_pictures(images)
-    if describe := able(run, "has_captioner", "describe"):
-        seen["describe"] = np.array(describe(images), dtype=object)
-    if caption_loss := able(run, "has_captioner", "caption_loss"):
-        seen["caption_loss"] = np.stack(caption_loss(images, captions), axis=1)
-    if masked_loss := able(run, "has_pixels", "masked_loss"):
-        seen["masked_loss"] = np.stack(masked_loss(images), axis=1)
+    if run.has_captioner:
+        seen["descriptions"] = np.array(describe(run, images), dtype=object)
+        seen["caption_loss"] = np.stack(caption_loss(run, images, captions), axis=1)
+    if run.has_pixels:
+        filled = reconstruct(run, images, seed)
+        seen["masked_loss"] = np.stack([filled.loss_n, filled.flat_loss_n], axis=1)
     return seen
-
-
-def able(run: Run, ability: str, method: str) -> Callable[..., Any] | None:
-    """Return a method that only a run with some ability has, else None."""
-    found: Callable[..., Any] | None = getattr(run, method, None)
-    return found if getattr(run, ability, False) else None
 
 
 def _draw(uids: Sequence[str], limit: int | None) -> list[int]:

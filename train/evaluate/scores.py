@@ -12,7 +12,7 @@ from ..checkpoint import Run, load_run
 from ..run_folder import read_config
 from .items import items
 from .labels import LABELS, Task, read_tasks
-from .pairs import Pairs, able, read_pairs
+from .pairs import Pairs, read_pairs
 from .predictions import Predictions, predictions_folder, write_predictions
 from .questions import QUESTIONS, Question, read_questions
 from .rebuild import scores_of
@@ -84,14 +84,14 @@ def _notes(
     name, notes = run.recipe.name, []
     if pairs.embedded is None:
         notes.append(
-            f"{name} has no joint space of pictures and captions (no InfoNCE term), so "
+            f"{name} has no joint space of pictures and captions (no InfoNCE or Sigmoid), so "
             "it has no zero-shot and no retrieval score; its features are probed"
         )
     lacking = {
-        "captioning (no Caption term)": able(run, "has_captioner", "describe"),
-        "reconstruction (no Pixels term)": able(run, "has_pixels", "masked_loss"),
+        "captioning (no Caption term)": run.has_captioner,
+        "reconstruction (no Pixels term)": run.has_pixels,
     }
-    if absent := [score for score, method in lacking.items() if method is None]:
+    if absent := [score for score, able in lacking.items() if not able]:
         notes.append(f"{name} has no score of {' and none of '.join(absent)}")
     if not tasks:
         notes.append(f"{data} has no {LABELS}, so there is no zero-shot, probe or neighbour score")
