@@ -65,16 +65,8 @@ import json, sys
 for name in ("torch", "scipy", "cv2", "tokenizers", "safetensors"):
     sys.modules[name] = None  # importing it is an error
 from breadth.train.evaluate.rebuild import rebuild
-print(json.dumps(rebuild(sys.argv[1])))
+print(json.dumps([rebuild(folder) for folder in sys.argv[1:]]))
 """
-
-
-def _rebuilt(folder):
-    done = subprocess.run(
-        [sys.executable, "-c", REBUILD, str(folder)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def test_every_score_is_rebuilt_where_torch_cannot_be_imported(scored):
@@ -82,8 +74,10 @@ def test_every_score_is_rebuilt_where_torch_cannot_be_imported(scored):
     run, _, result, limited = scored
     assert all(result[name] for name in MAKERS)
     assert result["predictions"] != limited["predictions"]
-    for scores in (result, limited):
-        rebuilt = _rebuilt(run / scores["predictions"])
+    folders = [str(run / scores["predictions"]) for scores in (result, limited)]
+    done = subprocess.run([sys.executable, "-c", REBUILD, *folders], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for scores, rebuilt in zip((result, limited), json.loads(done.stdout), strict=True):
         assert rebuilt == {name: json.loads(json.dumps(scores[name])) for name in MAKERS}
 
 
