@@ -31,7 +31,7 @@ def evaluate(run_path: str | Path, data: str | Path, *, limit: int | None = None
     run, folder = load_run(run_path), open_folder(data)
     tasks, questions = read_tasks(data), _questions(folder, data)
     pairs = read_pairs(run, folder, tasks, limit)
-    notes = list(_notes(run, folder, pairs, data, tasks, questions))
+    notes = list(_notes(run, folder, pairs, tasks, questions))
     kept = list(items(run, pairs, tasks, questions, notes))
     limited = len(pairs.uids) + pairs.undecodable < len(folder)
     place = predictions_folder(run.path, folder.digest, limit if limited else None)
@@ -77,7 +77,6 @@ def _notes(
     run: Run,
     folder: Folder,
     pairs: Pairs,
-    data: Path,
     tasks: Sequence[Task],
     questions: Sequence[Question],
 ) -> Sequence[str]:
@@ -94,9 +93,11 @@ def _notes(
     if absent := [score for score, able in lacking.items() if not able]:
         notes.append(f"{name} has no score of {' and none of '.join(absent)}")
     if not tasks:
-        notes.append(f"{data} has no {LABELS}, so there is no zero-shot, probe or neighbour score")
+        notes.append(
+            f"the data has no {LABELS}, so there is no zero-shot, probe or neighbour score"
+        )
     if not questions:
-        notes.append(f"{data} has no {QUESTIONS}, so there is no score of answers")
+        notes.append(f"the data has no {QUESTIONS}, so there is no score of answers")
     if read_config(run.path).get("data", {}).get("digest") == folder.digest:
         notes.append("the run was trained on pairs of this folder: no score on new ones")
     if pairs.undecodable:
