@@ -69,7 +69,7 @@ def _keep(place: Path, kept: Sequence[Predictions], about: dict[str, Any]) -> li
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
-        return [f"{place} may not be written, so the predictions are not kept"]
+        return ["the run's folder may not be written, so the predictions are not kept"]
     return []
 
 
