@@ -111,6 +111,10 @@ class Folder:
         """Return the captions of some rows, or in its place why one cannot be read."""
         return self._members.captions(rows)
 
+    def json_members(self, rows: np.ndarray) -> list[View]:
+        """Return the json members of some rows as they lie, empty ones where there are none."""
+        return self._members.json(rows)
+
     def fetch_whole_shards(self) -> None:
         """From now on fetch far shards in long extents, as pays where most pairs will be read."""
         self.source["whole_shards"] = True

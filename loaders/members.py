@@ -48,7 +48,10 @@ class Members:
         return [self._checked(row, view) for row, view in zip(rows.tolist(), views, strict=True)]
 
     def captions(self, rows: np.ndarray) -> list[str | ShardError]:
-        """Return captions: the text member, else the json's ``caption``, else empty."""
+        """Return captions: the text member, else the json's ``caption`` or first of ``captions``.
+
+        A pair without any has an empty one.
+        """
         is_text = self._starts["caption"][rows] > 0
         starts, lengths = (
             np.where(is_text, of["caption"][rows], of["json"][rows])
@@ -66,12 +69,15 @@ class Members:
                 found.append(own if isinstance(own, ShardError) else _caption(own))
         return found
 
+    def json(self, rows: np.ndarray) -> list[View]:
+        """Return json members as they lie, empty where a pair has none."""
+        return self._views(rows, self._starts["json"][rows], self._lengths["json"][rows])
+
     def columns(self, rows: np.ndarray) -> list[dict[str, Any] | ShardError]:
         """Return the columns of json members; a pair without one has none."""
-        views = self._views(rows, self._starts["json"][rows], self._lengths["json"][rows])
         return [
             view if isinstance(view, ShardError) else self._parsed(row, view)
-            for row, view in zip(rows.tolist(), views, strict=True)
+            for row, view in zip(rows.tolist(), self.json(rows), strict=True)
         ]
 
     def _views(self, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> list[View]:
@@ -124,4 +130,6 @@ class Members:
 
 
 def _caption(own: dict[str, Any]) -> str:
-    return as_unicode(str(own.get("caption") or ""))
+    several = own.get("captions")
+    first = next(iter(several), "") if isinstance(several, list) else ""
+    return as_unicode(str(own.get("caption") or first or ""))
