@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from .columns import from_json, join_parquet, parquet_columns
 from .errors import PoolError, ShardError
@@ -48,7 +47,7 @@ class Folder:
     ) -> None:
         index = pa.concat_tables(_numbered(indexes)).combine_chunks()
         self.shards = shards
-        self.index = index if keep is None else index.filter(pc.is_in(index["uid"], keep))
+        self.index = index if keep is None else index.filter(_among(index["uid"], keep))
         self.storage = storage or LocalShards(shards)
         self.source = source or {}
         self.shard_of: np.ndarray = self.index["shard"].to_numpy()
@@ -161,7 +160,7 @@ class Folder:
     def rows_of(self, uids: Iterable[str] | pa.Array) -> np.ndarray:
         """Return the rows whose uid is among ``uids``, in order; unknown uids have no row."""
         wanted = uids if isinstance(uids, pa.Array) else pa.array(list(uids), pa.string())
-        return np.flatnonzero(pc.is_in(self.index["uid"], wanted).to_numpy())
+        return np.flatnonzero(_among(self.index["uid"], wanted).to_numpy())
 
     def name_of(self, row: int) -> str:
         """Say which pair of which shard a row is, for messages."""
@@ -220,6 +219,12 @@ def open_folder(
     if not len(folder):
         raise PoolError(f"{path} holds no pair: give a folder of WebDataset tars with pictures")
     return folder
+
+
+def _among(uids: pa.ChunkedArray, wanted: pa.Array) -> pa.ChunkedArray:
+    import pyarrow.compute as pc  # slow to import, and the loader process mostly has no use for it
+
+    return pc.is_in(uids, wanted)
 
 
 def _numbered(indexes: list[pa.Table]) -> Iterator[pa.Table]:

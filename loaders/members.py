@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from .columns import as_unicode
 from .errors import ShardError
@@ -24,7 +23,9 @@ class Members:
     def __init__(self, index: pa.Table, shards: list[Path], storage: Storage) -> None:
         self._index, self._shards, self._storage = index, shards, storage
         self._shard_of = index["shard"].to_numpy()
-        self._is_damaged = index["damage"].is_valid().to_numpy()
+        damage = index["damage"]
+        is_whole = damage.null_count == len(damage)  # then nothing slow has to be imported
+        self._is_damaged = np.zeros(len(damage), bool) if is_whole else damage.is_valid().to_numpy()
         self._starts, self._lengths = (
             {kind: index[f"{kind}_{what}"].to_numpy().astype(np.int64) for kind in KINDS}
             for what in ("offset", "length")
@@ -108,7 +109,7 @@ class Members:
     def _crcs(self) -> tuple[np.ndarray, np.ndarray]:
         """The CRC of every picture, and whether the index has it."""
         crcs = self._index["image_crc"]
-        return pc.fill_null(crcs, 0).to_numpy(), crcs.is_valid().to_numpy()
+        return crcs.fill_null(0).to_numpy(), crcs.is_valid().to_numpy()
 
     def _checked(self, row: int, view: View) -> View:
         crcs, is_known = self._crcs

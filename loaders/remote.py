@@ -5,8 +5,6 @@ from collections.abc import Callable
 from random import random
 from typing import Any, NamedTuple, TypeVar
 
-import fsspec
-
 from .errors import ShardError
 
 T = TypeVar("T")
@@ -35,6 +33,8 @@ class Remote:
     """The place that a URL is in; threads may share it."""
 
     def __init__(self, url: str) -> None:
+        import fsspec  # a fifth of what the loader process would import
+
         protocol = url.partition("://")[0]
         options: dict[str, Any] = {}
         if protocol in ("s3", "s3a"):  # it keeps ten connections unless told

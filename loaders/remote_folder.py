@@ -12,7 +12,6 @@ from .opened import Opened
 from .remote import Remote, RemoteShard, is_url
 from .remote_shards import RemoteShards
 from .shard_cache import ShardCache
-from .subset import read_uids
 from .whole_file import replaced
 
 CACHE_BYTES = 16 << 30
@@ -136,6 +135,8 @@ def _keep(remote: Remote, place: str, manifest: Manifest | None, sidecars: Path)
     """Return the uids of a manifest's keep list."""
     if manifest is None or not manifest.keep_list:
         return None
+    from .subset import read_uids  # slow to import
+
     if not is_url(place):
         return read_uids(Path(place) / manifest.keep_list)
     path = sidecars / f"{manifest.digest}{Path(manifest.keep_list).suffix}"

@@ -25,7 +25,7 @@ from .reader import AUGMENTS
 from .shared_batches import Sizes
 from .stall import StallReport, Stopwatch
 from .subset import Subset, resolve_subset
-from .weights import in_units, resolve_weights
+from .weights import resolve_weights
 
 BUDGET_PPM = 100
 THE_SUBSETS = " that the subset names"
@@ -88,8 +88,7 @@ class Stream:
             folder.shard_of, rows, seed=seed, digest=folder.digest, shuffle=shuffle, visits=visits
         )
         _check_number(len(self.order), batch_pairs, "" if subset is None else THE_SUBSETS)
-        taking_part = rows if visits is None else rows[in_units(visits) > 0]
-        self.noise = resolve_noise(folder, taking_part, caption_noise, seed)
+        self.noise = resolve_noise(folder, self.order.visited, caption_noise, seed)
         self.access = choose_access(folder, rows, remote=folder.storage.is_remote)
         if self.access.kind == "stream":
             folder.fetch_whole_shards()
