@@ -88,7 +88,7 @@ class Captions:
                     self._columns[number] = None
                     continue
                 first, last = np.searchsorted(self._folder.shard_of, [number, number + 1]).tolist()
-                index = self._folder.index.slice(first, last - first)
+                index = self._folder.pieces.slice(first, last - first)
                 column = join_parquet(index, path, [COLUMN])[COLUMN].combine_chunks()
                 self._columns[number] = _Column(first, column)
             found = {number: self._columns[number] for number in numbers}

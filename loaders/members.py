@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from .arrow_arrays import integers
 from .columns import as_unicode
 from .errors import ShardError
 from .storage import Storage, View
@@ -22,14 +23,16 @@ class Members:
 
     def __init__(self, index: pa.Table, shards: list[Path], storage: Storage) -> None:
         self._index, self._shards, self._storage = index, shards, storage
-        self._shard_of = index["shard"].to_numpy()
+        self._shard_of = integers(index["shard"])
         damage = index["damage"]
         is_whole = damage.null_count == len(damage)  # then nothing slow has to be imported
         self._is_damaged = np.zeros(len(damage), bool) if is_whole else damage.is_valid().to_numpy()
-        self._starts, self._lengths = (
-            {kind: index[f"{kind}_{what}"].to_numpy().astype(np.int64) for kind in KINDS}
+        starts, lengths = (
+            {kind: integers(index[f"{kind}_{what}"]) for kind in KINDS}
             for what in ("offset", "length")
         )
+        self._starts = {kind: found.view(np.int64) for kind, found in starts.items()}
+        self._lengths = {kind: found.astype(np.int64) for kind, found in lengths.items()}
 
     def name_of(self, row: int) -> str:
         """Say which pair of which shard a row is."""

@@ -57,7 +57,7 @@ def resolve_noise(folder: "Folder", rows: np.ndarray, share: float, seed: int) -
 
 def _halves(folder: "Folder", rows: np.ndarray) -> np.ndarray:
     """Return the high and low 64 bits of some rows' uids: uint64 [rows, 2]."""
-    digits = "".join(folder.index["uid"].take(rows).to_pylist())
+    digits = "".join(folder.uids_of(rows))
     return np.frombuffer(bytes.fromhex(digits), ">u8").reshape(-1, 2).astype(np.uint64)
 
 

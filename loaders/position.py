@@ -63,5 +63,4 @@ def lineage(order: Order, folder: "Folder", step: int, batch_pairs: int) -> list
     Batches are counted from position 0: it holds for a stream whose ``batch_pairs`` never changed.
     """
     rows = order.rows(step * batch_pairs, (step + 1) * batch_pairs)
-    uids: list[str] = folder.index["uid"].take(rows).to_pylist()
-    return uids
+    return folder.uids_of(rows)

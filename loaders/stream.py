@@ -7,7 +7,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
 
-import pyarrow as pa
 import torch
 from tokenizers import Tokenizer
 
@@ -198,7 +197,7 @@ class Stream:
     def _lent(self, made: Making) -> Batch:
         """Hand out the slot itself; or a copy, where the consumer keeps more than two batches."""
         batches, slot = self._batches, made.slot
-        uids = self._folder.index["uid"].take(pa.array(batches.rows[slot])).to_pylist()
+        uids = self._folder.uids_of(batches.rows[slot])
         tokens, positions = batches.tokens[slot].copy(), batches.positions[slot].copy()
         if batches.lent < LENT_SLOTS:
             images = batches.lend(slot)

@@ -177,10 +177,9 @@ def test_a_giver_that_is_lost_costs_the_taker(tmp_path: Path) -> None:
     taker = int(np.flatnonzero(stream.noise.givers(np.arange(20)) != np.arange(20))[0])
     giver = int(stream.noise.givers(np.array([taker]))[0])
     damage = [None if row != giver else "torn" for row in range(20)]
-    clean.index = clean.index.set_column(
-        clean.index.column_names.index("damage"), "damage", pa.array(damage, pa.string())
-    )
-    torn = Folder(clean.shards, [clean.index.drop_columns(["shard", "shard_row"])])
+    index = clean.index.drop_columns(["shard", "shard_row"])
+    at = index.column_names.index("damage")
+    torn = Folder(clean.shards, [index.set_column(at, "damage", pa.array(damage, pa.string()))])
     from breadth.loaders.tokenize import train_tokenizer
 
     options = OPTIONS | {"tokenizer": train_tokenizer(["picture"], 300), "budget_ppm": 1e6}

@@ -45,6 +45,7 @@ def measure(
     batches = make(task)
     first = next(batches)
     first_s = stalled_s = clock.wall_s
+    first_cpu_s = clock.cpu_s
     pairs = 0
     if task.warm_pairs:
         warmed = 0
@@ -65,7 +66,7 @@ def measure(
             break
         step(following)
         pairs += len(following)
-    return Measured(first_s, pairs, clock.wall_s, clock.cpu_s, stalled_s)
+    return Measured(first_s, first_cpu_s, pairs, clock.wall_s, clock.cpu_s, stalled_s)
 
 
 def main(loader: str, case: str, task_file: str, result_file: str) -> None:
