@@ -1,10 +1,11 @@
 """Read the same pairs with webdataset, mosaicml-streaming, litdata, spdl and with Breadth.
 
 ``python -m benchmarks.loaders --setup DIR`` makes the peers' environments, a minute's work;
-``python -m benchmarks.loaders [--quick] [--json FILE] [--peers DIR]`` compares. Each loader runs in
-a process of its own, in turn, round by round: eight minutes. Its clock starts after its imports, and
-CPU time is that of all its processes. Figures of CPU time bear with other work on the machine, those of wall
-time do not. Peers read in the order of their files, which is the least work; Breadth shuffles.
+``python -m benchmarks.loaders [--quick] [--json FILE] [--peers DIR]`` compares, in eight minutes.
+Each loader runs in a process of its own, in turn, round by round. Its clock starts after its
+imports, and CPU time is that of all its processes. Figures of CPU time bear with other work on the
+machine, those of wall time do not. Peers read in the order of their files, which is the least
+work; Breadth shuffles.
 """
 
 import sys
