@@ -50,7 +50,7 @@ class Size:
     raw_s: float  # how long tars are read
 
 
-FULL, QUICK = Size(4_000, 1_000_000, 3, 1.5), Size(2_000, 100_000, 1, 1.0)
+FULL, QUICK = Size(4_000, 1_000_000, 2, 1.5), Size(2_000, 100_000, 1, 1.0)
 PEERS = Path(sys.prefix) / "peers"
 FOLDERS = {"640 x 480": "large", "256 px": "small", "256 px in plain tars": "plain"}
 

@@ -81,7 +81,7 @@ class Folder:
             state.update(text_of(uids))
         for name in self.pieces.column_names:
             if name.endswith(("_offset", "_length")) or name in ("shard", "shard_row"):
-                state.update(integers(self.pieces[name]))
+                state.update(integers(self.pieces[name]).data)
         return state.hexdigest()
 
     @cached_property

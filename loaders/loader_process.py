@@ -142,7 +142,7 @@ def fingerprint(folder: Folder) -> list[int]:
     """
     columns = [integers(folder.pieces[name]) for name in ("image_offset", "image_length")]
     names = "\n".join(shard.name for shard in folder.shards)
-    return [len(folder), zlib.crc32(names.encode()), *map(zlib.crc32, columns)]
+    return [len(folder), zlib.crc32(names.encode()), *(zlib.crc32(c.data) for c in columns)]
 
 
 def main() -> NoReturn:

@@ -21,7 +21,8 @@ class Clock:
     """Wall time, and CPU time of this process and all that it started, from now on."""
 
     def __init__(self) -> None:
-        self._wall, self._cpu = perf_counter(), session_cpu_s()
+        self._cpu = session_cpu_s()
+        self._wall = perf_counter()  # last: to ask for CPU time takes time
 
     @property
     def wall_s(self) -> float:
