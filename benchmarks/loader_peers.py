@@ -94,6 +94,7 @@ class Loader:
             "HOME": str(private),
             "TMPDIR": str(private),
             "NO_ALBUMENTATIONS_UPDATE": "1",
+            "PYTHONDONTWRITEBYTECODE": "",  # installed packages are compiled, sources must be, too
         }
         log = folder / f"{self.module}.log"
         return run([*command, str(request), str(result)], environment, log)

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from .arrow_arrays import integers
+
 if TYPE_CHECKING:
     from .folder import Folder
 
@@ -62,7 +64,7 @@ def choose_access(
     few ns a pair.
     """
     ends = _ends(folder)
-    lengths = folder.index["image_length"].to_numpy().astype(np.int64)[rows]
+    lengths = integers(folder.pieces["image_length"])[rows].astype(np.int64)
     kept = int(lengths.sum())
     share = f"{len(rows):,} pairs ({100 * len(rows) / len(folder):.3g} %, {_size(kept)})"
     if not remote:
@@ -87,7 +89,7 @@ def choose_access(
 
 def _ends(folder: "Folder") -> np.ndarray:
     """Return where every row's picture ends in its shard: int64 [pairs]."""
-    offset, length = (folder.index[f"image_{what}"].to_numpy() for what in ("offset", "length"))
+    offset, length = (integers(folder.pieces[f"image_{what}"]) for what in ("offset", "length"))
     return offset.astype(np.int64) + length
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from .errors import ShardError
 
 
 def parquet_columns(parquet: Path) -> list[str]:
     """Return the names of a parquet's columns; raises ShardError where it is damaged."""
+    import pyarrow.parquet as pq  # here and below: the loader process mostly needs neither
+
     try:
         return pq.read_schema(parquet).names
     except pa.ArrowInvalid as error:
@@ -25,6 +25,9 @@ def join_parquet(index: pa.Table, parquet: Path, names: Sequence[str] | None) ->
 
     A damaged pair may have lost what links it to its row, and has null in every column then.
     """
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
     present = parquet_columns(parquet)
     wanted = [name for name in names or present if name in present and name != "uid"]
     # img2dataset's parquet has a row for failures too, and is joined by key.

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from .captions import Captions
 from .errors import ShardError
 from .folder import Folder
 from .losses import Losses
 from .pipeline import MOST_ATTEMPTS, Making
-from .plan import Order
 from .quarantine import one_line
 from .reader import Fault
-from .storage import View
-from .stream import BUDGET_PPM
+from .stream import BUDGET_PPM, Stream
 from .torch_dataset import EpochDataset
 
 Pair = dict[str, Any]
@@ -25,7 +24,8 @@ class Dicts(EpochDataset):
     """The pairs of a folder one by one, for ``webdataset.FluidWrapper`` or ``DataPipeline``.
 
     ``{"__key__", "__url__", "jpg" (or png, webp, gif), "txt", "json"}``, the members as bytes; a
-    caption that only the json holds is given as txt, a pair without caption or json lacks the key.
+    caption that only the json holds is given as txt, a pair without caption or json lacks the key;
+    of several captions txt is the one that a Stream gives at this place.
     Nothing else of a tar is handed on, so nothing that a decoder would unpickle.
 
     Takes those options of a Stream that say which pair comes when, and ``check``, ``quarantine``
@@ -45,29 +45,37 @@ class Dicts(EpochDataset):
         **options: Any,
     ) -> None:
         self._check, self._quarantine, self._budget_ppm = check, quarantine, budget_ppm
+        self._seed = seed
         super().__init__(folder, batch_pairs=batch_pairs, seed=seed, **options)
 
     def _plan_options(self) -> dict[str, Any]:
         return self._options | {"image_px": 1, "cache_bytes": 0}  # nothing is decoded
 
     def _open(self, state: dict[str, Any], batch_pairs: int, rank: int, world: int) -> Iterator:
-        order, share = self._plan().order, batch_pairs // world
-        losses = Losses(self._folder, order, batch_pairs, rank, self._quarantine, self._budget_ppm)
+        plan, share, captions = self._plan(), batch_pairs // world, Captions(self._folder)
+        losses = Losses(
+            self._folder, plan.order, batch_pairs, rank, self._quarantine, self._budget_ppm
+        )
         for start in count(state["position"] + rank * share, batch_pairs):
-            yield self._batch(order, losses, start, share)
+            yield self._batch(plan, captions, losses, start, share)
 
     def _hand_out(self, batch: list[Pair], after: int) -> Iterator[Pair]:
         yield from batch[:-1]
         self._count(after)
         yield batch[-1]
 
-    def _batch(self, order: Order, losses: Losses, start: int, share: int) -> list[Pair]:
+    def _batch(
+        self, plan: Stream, captions: Captions, losses: Losses, start: int, share: int
+    ) -> list[Pair]:
         """Read the pairs at ``share`` positions, or in their places others, as a Stream does."""
+        order = plan.order
         rows, made = order.rows(start, start + share), Making(start, 0)
         pairs: list[Pair] = [{}] * share
         places = np.arange(share)
         for attempt in range(1, MOST_ATTEMPTS + 2):
-            bad = self._read(rows, places, pairs, made)
+            givers = plan.noise.givers(rows[places])
+            told, _ = captions.drawn(givers, start + places, self._seed)
+            bad = self._read(rows, places, told, pairs, made)
             if not bad or len(made.lost) > losses.bearable(share):
                 losses.count(made, rows)
                 return pairs
@@ -79,12 +87,16 @@ class Dicts(EpochDataset):
         )
 
     def _read(
-        self, rows: np.ndarray, places: np.ndarray, pairs: list[Pair], made: Making
+        self,
+        rows: np.ndarray,
+        places: np.ndarray,
+        captions: list[str | ShardError],
+        pairs: list[Pair],
+        made: Making,
     ) -> list[int]:
         """Fill some places; return those whose pair cannot be read."""
         folder, asked, bad = self._folder, rows[places], []
-        pictures = folder.pictures(asked, check=self._check)
-        captions, described = folder.captions(asked), self._json_members(asked)
+        pictures, described = folder.pictures(asked, check=self._check), folder.json_members(asked)
         names = folder.index.select(["key", "image_ext"]).take(asked).to_pylist()
         found = zip(places.tolist(), names, pictures, captions, described, strict=True)
         for place, name, *members in found:
@@ -98,14 +110,6 @@ class Dicts(EpochDataset):
             shard = folder.shards[int(folder.shard_of[row])]
             pairs[place] = {"__key__": name["key"], "__url__": str(shard)} | _bodies(name, members)
         return bad
-
-    def _json_members(self, rows: np.ndarray) -> list[View]:
-        """Return the json members as they lie, empty where there is none."""
-        starts, lengths = (
-            self._folder.index[f"json_{what}"].take(rows).to_numpy().astype(np.int64)
-            for what in ("offset", "length")
-        )
-        return self._folder.storage.views(self._folder.shard_of[rows], starts, lengths)
 
 
 def _bodies(name: dict[str, str], members: list[Any]) -> Pair:

@@ -1,6 +1,6 @@
 """Open a folder of shards as one long list of pairs, whoever wrote it and wherever it lies."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from .arrow_arrays import as_arrow, integers, text_of
 from .columns import from_json, join_parquet, parquet_columns
 from .errors import PoolError, ShardError
+from .index import numbered
 from .members import Members
 from .opened import check_counts, open_local
 from .remote import is_url
@@ -46,33 +47,46 @@ class Folder:
         storage: Storage | None = None,
         source: dict[str, Any] | None = None,
     ) -> None:
-        index = pa.concat_tables(_numbered(indexes)).combine_chunks()
+        pieces = pa.concat_tables(numbered(indexes))
         self.shards = shards
-        self.index = index if keep is None else index.filter(pc.is_in(index["uid"], keep))
+        self.pieces = pieces if keep is None else pieces.filter(_among(pieces["uid"], keep))
         self.storage = storage or LocalShards(shards)
         self.source = source or {}
-        self.shard_of: np.ndarray = self.index["shard"].to_numpy()
-        self._members = Members(self.index, shards, self.storage)
+        self.shard_of: np.ndarray = integers(self.pieces["shard"])
+        self._members = Members(self.pieces, shards, self.storage)
 
     def __len__(self) -> int:
-        return self.index.num_rows
+        return self.pieces.num_rows
+
+    @cached_property
+    def index(self) -> pa.Table:
+        """The index of all shards; ``pieces`` is the same, not copied together: it opens faster."""
+        return self.pieces.combine_chunks()
 
     @cached_property
     def uids(self) -> list[str]:
         """The uid of every row; ``index["uid"]`` has them as Arrow, at a fifth of the memory."""
-        return self.index["uid"].to_pylist()
+        return self.pieces["uid"].to_pylist()
+
+    def uids_of(self, rows: np.ndarray) -> list[str]:
+        """Return the uids of some rows."""
+        return self._uids.take(as_arrow(rows)).to_pylist()
 
     @cached_property
     def digest(self) -> str:
         """A hash of what is read: the shards' names, and every uid and offset in order."""
         state = blake2b(digest_size=16)
         state.update("\n".join(shard.name for shard in self.shards).encode())
-        for uids in self.index["uid"].chunks:
-            state.update(_text(uids))
-        for name in self.index.column_names:
+        for uids in self.pieces["uid"].chunks:
+            state.update(text_of(uids))
+        for name in self.pieces.column_names:
             if name.endswith(("_offset", "_length")) or name in ("shard", "shard_row"):
-                state.update(np.ascontiguousarray(self.index[name].to_numpy()).tobytes())
+                state.update(integers(self.pieces[name]).data)
         return state.hexdigest()
+
+    @cached_property
+    def _uids(self) -> pa.Array:
+        return self.pieces["uid"].combine_chunks()
 
     @cached_property
     def column_names(self) -> list[str]:
@@ -110,6 +124,10 @@ class Folder:
     def captions(self, rows: np.ndarray) -> list[str | ShardError]:
         """Return the captions of some rows, or in its place why one cannot be read."""
         return self._members.captions(rows)
+
+    def json_members(self, rows: np.ndarray) -> list[View]:
+        """Return the json members of some rows as they lie, empty ones where there are none."""
+        return self._members.json(rows)
 
     def fetch_whole_shards(self) -> None:
         """From now on fetch far shards in long extents, as pays where most pairs will be read."""
@@ -157,7 +175,7 @@ class Folder:
     def rows_of(self, uids: Iterable[str] | pa.Array) -> np.ndarray:
         """Return the rows whose uid is among ``uids``, in order; unknown uids have no row."""
         wanted = uids if isinstance(uids, pa.Array) else pa.array(list(uids), pa.string())
-        return np.flatnonzero(pc.is_in(self.index["uid"], wanted).to_numpy())
+        return np.flatnonzero(_among(self._uids, wanted).to_numpy(zero_copy_only=False))
 
     def name_of(self, row: int) -> str:
         """Say which pair of which shard a row is, for messages."""
@@ -167,7 +185,7 @@ class Folder:
         self, number: int, parquet: Path | None, names: Sequence[str] | None
     ) -> pa.Table:
         first, last = np.searchsorted(self.shard_of, [number, number + 1]).tolist()
-        index = self.index.slice(first, last - first)
+        index = self.pieces.slice(first, last - first)
         if parquet:
             table = join_parquet(index, parquet, names)
         else:
@@ -218,22 +236,10 @@ def open_folder(
     return folder
 
 
-def _numbered(indexes: list[pa.Table]) -> Iterator[pa.Table]:
-    """Add to every index the number of its shard and the number of each row in it."""
-    for number, table in enumerate(indexes):
-        shard = pa.array(np.full(len(table), number, np.int32))
-        row = pa.array(np.arange(len(table), dtype=np.int64))
-        plain = table.replace_schema_metadata(None)
-        yield plain.append_column("shard", shard).append_column("shard_row", row)
+def _among(uids: pa.ChunkedArray, wanted: pa.Array) -> pa.ChunkedArray:
+    import pyarrow.compute as pc  # slow to import, and the loader process mostly has no use for it
 
-
-def _text(strings: pa.Array) -> memoryview:
-    """Return the bytes of an array's strings, one after the other, without a copy."""
-    if not len(strings):
-        return memoryview(b"")
-    _, ends, text = strings.buffers()
-    borders = np.frombuffer(ends, np.int32)[strings.offset : strings.offset + len(strings) + 1]
-    return memoryview(text)[borders[0] : borders[-1]]
+    return pc.is_in(uids, wanted)
 
 
 def _raised(found: T | ShardError) -> T:

@@ -6,15 +6,17 @@ An index lies beside its tar as ``<stem>.index``, or in another folder where the
 import json
 import mmap
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
+from .arrow_arrays import as_arrow
 from .arrow_file import read_arrow, write_arrow
 from .errors import ShardError
 from .pair_members import IMAGE_EXTENSIONS, PairMembers, joined
@@ -175,6 +177,15 @@ def read_index_file(path: Path) -> pa.Table | None:
 def made_for(index: pa.Table) -> int:
     """Return the size of the tar that an index was made for, in bytes."""
     return int(index.schema.metadata[b"tar_bytes"])
+
+
+def numbered(indexes: list[pa.Table]) -> Iterator[pa.Table]:
+    """Add to every index the number of its shard and the number of each row in it."""
+    for number, table in enumerate(indexes):
+        shard = as_arrow(np.full(len(table), number, np.int32))
+        row = as_arrow(np.arange(len(table)))
+        plain = table.replace_schema_metadata(None)
+        yield plain.append_column("shard", shard).append_column("shard_row", row)
 
 
 def foreign_uid(stem: str, key: str) -> str:

@@ -67,7 +67,7 @@ class Losses:
 
     def _entry(self, made: Making, place: int, substitute: int) -> dict[str, Any]:
         row, fault = made.lost[place]
-        index, position = self._folder.index, made.start + place
+        index, position = self._folder.pieces, made.start + place
         return {
             "position": position,
             "epoch": position // len(self._order),

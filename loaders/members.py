@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from .arrow_arrays import integers
 from .columns import as_unicode
 from .errors import ShardError
 from .storage import Storage, View
@@ -23,12 +23,16 @@ class Members:
 
     def __init__(self, index: pa.Table, shards: list[Path], storage: Storage) -> None:
         self._index, self._shards, self._storage = index, shards, storage
-        self._shard_of = index["shard"].to_numpy()
-        self._is_damaged = index["damage"].is_valid().to_numpy()
-        self._starts, self._lengths = (
-            {kind: index[f"{kind}_{what}"].to_numpy().astype(np.int64) for kind in KINDS}
+        self._shard_of = integers(index["shard"])
+        damage = index["damage"]
+        is_whole = damage.null_count == len(damage)  # then nothing slow has to be imported
+        self._is_damaged = np.zeros(len(damage), bool) if is_whole else damage.is_valid().to_numpy()
+        starts, lengths = (
+            {kind: integers(index[f"{kind}_{what}"]) for kind in KINDS}
             for what in ("offset", "length")
         )
+        self._starts = {kind: found.view(np.int64) for kind, found in starts.items()}
+        self._lengths = {kind: found.astype(np.int64) for kind, found in lengths.items()}
 
     def name_of(self, row: int) -> str:
         """Say which pair of which shard a row is."""
@@ -48,7 +52,10 @@ class Members:
         return [self._checked(row, view) for row, view in zip(rows.tolist(), views, strict=True)]
 
     def captions(self, rows: np.ndarray) -> list[str | ShardError]:
-        """Return captions: the text member, else the json's ``caption``, else empty."""
+        """Return captions: the text member, else the json's ``caption`` or first of ``captions``.
+
+        A pair without any has an empty one.
+        """
         is_text = self._starts["caption"][rows] > 0
         starts, lengths = (
             np.where(is_text, of["caption"][rows], of["json"][rows])
@@ -66,12 +73,15 @@ class Members:
                 found.append(own if isinstance(own, ShardError) else _caption(own))
         return found
 
+    def json(self, rows: np.ndarray) -> list[View]:
+        """Return json members as they lie, empty where a pair has none."""
+        return self._views(rows, self._starts["json"][rows], self._lengths["json"][rows])
+
     def columns(self, rows: np.ndarray) -> list[dict[str, Any] | ShardError]:
         """Return the columns of json members; a pair without one has none."""
-        views = self._views(rows, self._starts["json"][rows], self._lengths["json"][rows])
         return [
             view if isinstance(view, ShardError) else self._parsed(row, view)
-            for row, view in zip(rows.tolist(), views, strict=True)
+            for row, view in zip(rows.tolist(), self.json(rows), strict=True)
         ]
 
     def _views(self, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> list[View]:
@@ -102,7 +112,7 @@ class Members:
     def _crcs(self) -> tuple[np.ndarray, np.ndarray]:
         """The CRC of every picture, and whether the index has it."""
         crcs = self._index["image_crc"]
-        return pc.fill_null(crcs, 0).to_numpy(), crcs.is_valid().to_numpy()
+        return crcs.fill_null(0).to_numpy(), crcs.is_valid().to_numpy()
 
     def _checked(self, row: int, view: View) -> View:
         crcs, is_known = self._crcs
@@ -124,4 +134,6 @@ class Members:
 
 
 def _caption(own: dict[str, Any]) -> str:
-    return as_unicode(str(own.get("caption") or ""))
+    several = own.get("captions")
+    first = next(iter(several), "") if isinstance(several, list) else ""
+    return as_unicode(str(own.get("caption") or first or ""))

@@ -9,7 +9,6 @@ from .errors import PoolError, ShardError
 from .index import read_index
 from .manifest import MANIFEST_NAME, Manifest, find_shards
 from .storage import LocalShards, Storage
-from .subset import read_uids
 
 
 class Opened(NamedTuple):
@@ -29,8 +28,16 @@ def open_local(path: Path, index_dir: Path | None) -> Opened:
         raise PoolError(f"{path} holds no pair, its manifest says: choose another folder")
     indexes = [read_index(shard, index_dir or path) for shard in shards]
     manifest = Manifest.read(path) if (path / MANIFEST_NAME).is_file() else None
-    keep = read_uids(path / manifest.keep_list) if manifest and manifest.keep_list else None
-    return Opened(manifest, shards, indexes, keep, LocalShards(shards))
+    return Opened(manifest, shards, indexes, _keep(path, manifest), LocalShards(shards))
+
+
+def _keep(path: Path, manifest: Manifest | None) -> pa.Array | None:
+    """Return the uids of a manifest's keep list."""
+    if manifest is None or not manifest.keep_list:
+        return None
+    from .subset import read_uids  # slow to import
+
+    return read_uids(path / manifest.keep_list)
 
 
 def check_counts(path: str, manifest: Manifest, indexes: list[pa.Table], pairs: int) -> None:

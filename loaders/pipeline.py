@@ -8,6 +8,7 @@ import numpy as np
 
 from .engine import Engine
 from .errors import ShardError
+from .noise import CaptionNoise
 from .plan import Order
 from .reader import Fault
 from .stall import Stopwatch
@@ -33,8 +34,17 @@ class Pipeline:
     Batches are ``step`` positions apart; ``ahead`` are in the making while one is waited for.
     """
 
-    def __init__(self, engine: Engine, order: Order, start: int, step: int, ahead: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        order: Order,
+        noise: CaptionNoise,
+        start: int,
+        step: int,
+        ahead: int,
+    ) -> None:
         self._engine, self._order, self._batches = engine, order, engine.batches
+        self._noise = noise
         self._starts, self._ahead = count(start, step), ahead
         self._making: deque[Making] = deque()
 
@@ -69,7 +79,8 @@ class Pipeline:
             if slot is None:
                 return
             start, pairs = next(self._starts), self._batches.sizes.pairs
-            self._batches.rows[slot] = self._order.rows(start, start + pairs)
+            self._batches.rows[slot] = rows = self._order.rows(start, start + pairs)
+            self._batches.givers[slot] = self._noise.givers(rows)
             self._batches.positions[slot] = np.arange(start, start + pairs)
             self._making.append(Making(start, slot))
             self._engine.ask(slot, np.arange(pairs))
@@ -80,9 +91,11 @@ class Pipeline:
         if not making.faults or len(making.lost) > bearable or tired:
             return
         making.attempts += 1
-        for fault in making.faults:
-            row = self._order.substitute(making.start + fault.place, making.attempts)
-            self._batches.rows[making.slot, fault.place] = row
         places = np.array([fault.place for fault in making.faults])
+        rows = np.array(
+            [self._order.substitute(making.start + place, making.attempts) for place in places]
+        )
+        self._batches.rows[making.slot, places] = rows
+        self._batches.givers[making.slot, places] = self._noise.givers(rows)
         making.faults, making.is_asked = [], True
         self._engine.ask(making.slot, places)

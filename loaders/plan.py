@@ -72,6 +72,11 @@ class Order:
         return self._pairs
 
     @property
+    def visited(self) -> np.ndarray:
+        """The rows that any epoch may visit: those that take part, less those of no weight."""
+        return self._rows if self._units is None else self._rows[self._units > 0]
+
+    @property
     def identity(self) -> dict[str, str]:
         """All that the order depends on, in short: streams with equal ones may be continued."""
         everything = len(self._rows) == len(self._shard_of)

@@ -16,15 +16,20 @@ _WHAT = {
     "subset": "the subset changed: it was {was} and is {now}",
     "weights": "the weights changed: they were {was} and are {now}",
     "order": "the order changed: it was {was} and is {now}",
+    "noise": "the caption noise changed: it was of {was} pairs and is of {now}",
 }
+_UNSAID = {"noise": 0}
+"""What a state has that does not say it."""
 
 
-def make_state(order: Order, position: int) -> dict[str, Any]:
+def make_state(order: Order, position: int, noise: int = 0) -> dict[str, Any]:
     """Return the state of a stream that has yielded the positions below ``position``.
 
-    It is under 200 bytes as JSON and equal on all ranks.
+    ``noise`` is how many captions are exchanged. It is under 200 bytes as JSON and equal on all
+    ranks.
     """
-    return {"v": STATE_VERSION, **order.identity, "position": position}
+    noisy = {"noise": noise} if noise else {}
+    return {"v": STATE_VERSION, **order.identity, **noisy, "position": position}
 
 
 def differences(state: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
@@ -32,19 +37,19 @@ def differences(state: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
     if state.get("v") != mine["v"]:
         return f"it has version {state.get('v')} and this Breadth writes {mine['v']}"
     return "; ".join(
-        text.format(was=state.get(key), now=mine[key])
+        text.format(was=was, now=now)
         for key, text in _WHAT.items()
-        if state.get(key) != mine[key]
+        if (was := state.get(key, _UNSAID.get(key))) != (now := mine.get(key, _UNSAID.get(key)))
     )
 
 
-def position_in(state: Mapping[str, Any], order: Order) -> int:
+def position_in(state: Mapping[str, Any], order: Order, noise: int = 0) -> int:
     """Return the position of a state; raises OutputError where it is of another stream."""
-    wrong = differences(state, make_state(order, 0))
+    wrong = differences(state, make_state(order, 0, noise))
     if wrong:
         raise OutputError(
             f"this stream cannot go on from that state: {wrong}; "
-            "give the same data, subset, weights, shuffle and seed, or start anew"
+            "give the same data, subset, weights, shuffle, noise and seed, or start anew"
         )
     position = state.get("position")
     if not isinstance(position, int) or isinstance(position, bool) or position < 0:
@@ -58,5 +63,4 @@ def lineage(order: Order, folder: "Folder", step: int, batch_pairs: int) -> list
     Batches are counted from position 0: it holds for a stream whose ``batch_pairs`` never changed.
     """
     rows = order.rows(step * batch_pairs, (step + 1) * batch_pairs)
-    uids: list[str] = folder.index["uid"].take(rows).to_pylist()
-    return uids
+    return folder.uids_of(rows)

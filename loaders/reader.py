@@ -1,7 +1,7 @@
 """Read pairs into the memory of a batch, and keep what was decoded where it fits."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
+from .captions import Captions
 from .crop import random_resized_crop
 from .decode import DecodeError, decode_into
 from .errors import ShardError
@@ -41,7 +42,7 @@ class Answer(NamedTuple):
 
 
 class Reader:
-    """Fills batches from a folder: ``rows`` and ``positions`` say with what.
+    """Fills batches from a folder: ``rows``, ``givers`` and ``positions`` say with what.
 
     ``kept_pairs`` is how many different rows will be asked for, where decoded ones shall be kept.
     """
@@ -58,32 +59,40 @@ class Reader:
         kept_pairs: int,
     ) -> None:
         self._folder, self._batches, self._tokenizer = folder, batches, tokenizer
+        self._captions = Captions(folder)
         self._is_random, self._seed, self._check = augment != "center", seed, check
         px, length = batches.sizes.image_px, batches.sizes.context_length
         self._kept_images = np.empty((kept_pairs, px, px, 3), np.uint8)
         self._kept_tokens = np.empty((kept_pairs, length), np.int32)
-        self._kept_at = np.full(len(folder) if kept_pairs else 0, -1, np.int32)
+        rows = len(folder) if kept_pairs else 0
+        self._kept_at = np.full(rows, -1, np.int32)
+        self._has_choice = np.zeros(rows, bool)  # of captions: its tokens are of one visit only
         self._kept, self._keeping = 0, threading.Lock()
 
     def fill(self, slot: int, places: np.ndarray, decoders: Executor | None) -> Answer:
         """Read the pairs at some places of a slot, with the help of some threads."""
         watch = Stopwatch()
-        missing = self._copy_kept(slot, places, watch)
-        faults: list[Fault] = []
-        if len(missing):
-            began = perf_counter()
-            rows = self._batches.rows[slot, missing]
-            views = self._folder.pictures(rows, check=self._check)
-            watch.add("fetch", perf_counter() - began, len(missing))
-            step = max(1, min(TASK_PAIRS, len(missing) // 4))
-            cuts = [slice(at, at + step) for at in range(0, len(missing), step)]
-            run = decoders.map if decoders else map
-            work = run(partial(self._decode, slot, missing, views, watch), cuts)
-            faults = self._encode(slot, missing, watch)  # while others decode
-            for found in work:
-                faults += found
-            self._keep(slot, missing, faults, watch)
+        missing, untold = self._copy_kept(slot, places, watch)
+        work = self._decoding(slot, missing, watch, decoders)
+        faults = self._encode(slot, untold, watch)  # while others decode
+        for found in work:
+            faults += found
+        self._keep(slot, missing, faults, watch)
         return Answer(slot, sorted({f.place: f for f in faults}.values()), dict(watch.sums()))
+
+    def _decoding(
+        self, slot: int, places: np.ndarray, watch: Stopwatch, decoders: Executor | None
+    ) -> Iterable[list[Fault]]:
+        """Begin to decode the pictures at some places, and return the faults as they are known."""
+        if not len(places):
+            return ()
+        began = perf_counter()
+        views = self._folder.pictures(self._batches.rows[slot, places], check=self._check)
+        watch.add("fetch", perf_counter() - began, len(places))
+        step = max(1, min(TASK_PAIRS, len(places) // 4))
+        cuts = [slice(at, at + step) for at in range(0, len(places), step)]
+        run = decoders.map if decoders else map
+        return run(partial(self._decode, slot, places, views, watch), cuts)
 
     def _decode(
         self, slot: int, places: np.ndarray, views: list[View], watch: Stopwatch, cut: slice
@@ -106,10 +115,15 @@ class Reader:
         return faults
 
     def _encode(self, slot: int, places: np.ndarray, watch: Stopwatch) -> list[Fault]:
-        if self._tokenizer is None:
+        if self._tokenizer is None or not len(places):
             return []
         began = perf_counter()
-        captions = self._folder.captions(self._batches.rows[slot, places])
+        givers, positions = (
+            numbers[slot, places] for numbers in (self._batches.givers, self._batches.positions)
+        )
+        captions, several = self._captions.drawn(givers, positions, self._seed)
+        if len(self._has_choice):
+            self._has_choice[self._batches.rows[slot, places]] = several
         fetched = perf_counter()
         faults = [
             Fault(place, type(caption).__name__, one_line(caption))
@@ -123,21 +137,25 @@ class Reader:
         watch.add("collate", perf_counter() - fetched, len(places))
         return faults
 
-    def _copy_kept(self, slot: int, places: np.ndarray, watch: Stopwatch) -> np.ndarray:
-        """Copy the pairs that are kept; return the places of the others."""
+    def _copy_kept(
+        self, slot: int, places: np.ndarray, watch: Stopwatch
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Copy what is kept; return the places that lack a picture, and those without tokens."""
         if not len(self._kept_images):
-            return places
+            return places, places
         began = perf_counter()
-        at = self._kept_at[self._batches.rows[slot, places]]
+        rows = self._batches.rows[slot, places]
+        at = self._kept_at[rows]
         known = at >= 0
         for place, kept in zip(places[known], at[known], strict=True):
             self._batches.images[slot, place] = self._kept_images[kept]
-        self._batches.tokens[slot, places[known]] = self._kept_tokens[at[known]]
+        told = known & ~self._has_choice[rows]
+        self._batches.tokens[slot, places[told]] = self._kept_tokens[at[told]]
         watch.add("copy", perf_counter() - began, int(known.sum()))
-        return places[~known]
+        return places[~known], places[~told]
 
     def _keep(self, slot: int, places: np.ndarray, faults: list[Fault], watch: Stopwatch) -> None:
-        if not len(self._kept_images):
+        if not (len(self._kept_images) and len(places)):
             return
         began, bad = perf_counter(), {fault.place for fault in faults}
         with self._keeping:

@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from random import random
 from typing import Any, NamedTuple, TypeVar
-
-import fsspec
 
 from .errors import ShardError
 
@@ -35,6 +34,8 @@ class Remote:
     """The place that a URL is in; threads may share it."""
 
     def __init__(self, url: str) -> None:
+        import fsspec  # a fifth of what the loader process would import
+
         protocol = url.partition("://")[0]
         options: dict[str, Any] = {}
         if protocol in ("s3", "s3a"):  # it keeps ten connections unless told
@@ -114,6 +115,21 @@ class Remote:
                     why = str(error).partition("\n")[0] or type(error).__name__
                     raise ShardError(f"{url} cannot be read: {why}") from error
             time.sleep(FIRST_WAIT_S * 2 ** (attempt - 1) * (0.5 + random()))
+
+
+def read_beside(place: str | Path, name: str) -> bytes | None:
+    """Return a file of a folder, here or at a URL; None where it has none of that name.
+
+    Raises ShardError where a far place does not answer.
+    """
+    if not is_url(place):
+        path = Path(place) / name
+        return path.read_bytes() if path.is_file() else None
+    url = str(place).rstrip("/")
+    try:
+        return Remote(url).get(f"{url}/{name}")
+    except FileNotFoundError:
+        return None
 
 
 def _is_final(error: Exception) -> bool:

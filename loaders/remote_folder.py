@@ -9,10 +9,9 @@ from .errors import PoolError, ShardError
 from .index import made_for, read_index_file
 from .manifest import MANIFEST_NAME, Manifest
 from .opened import Opened
-from .remote import Remote, RemoteShard, is_url
+from .remote import Remote, RemoteShard, is_url, read_beside
 from .remote_shards import RemoteShards
 from .shard_cache import ShardCache
-from .subset import read_uids
 from .whole_file import replaced
 
 CACHE_BYTES = 16 << 30
@@ -37,7 +36,7 @@ def open_remote(
     if is_url(place):
         place = place.rstrip("/")
         remote = Remote(place)
-        manifest = _manifest(remote, place)
+        manifest = _manifest(place)
         shards = _shards(remote, place, manifest)
     else:
         index_dir = index_dir or Path(place)
@@ -57,14 +56,11 @@ def _default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "breadth"
 
 
-def _manifest(remote: Remote, url: str) -> Manifest | None:
+def _manifest(url: str) -> Manifest | None:
     if url.endswith(".tar"):
         return None
-    try:
-        text = remote.get(f"{url}/{MANIFEST_NAME}")
-    except FileNotFoundError:
-        return None
-    return Manifest.parse(text, f"{url}/{MANIFEST_NAME}")
+    text = read_beside(url, MANIFEST_NAME)
+    return None if text is None else Manifest.parse(text, f"{url}/{MANIFEST_NAME}")
 
 
 def _shards(remote: Remote, url: str, manifest: Manifest | None) -> list[RemoteShard]:
@@ -136,6 +132,8 @@ def _keep(remote: Remote, place: str, manifest: Manifest | None, sidecars: Path)
     """Return the uids of a manifest's keep list."""
     if manifest is None or not manifest.keep_list:
         return None
+    from .subset import read_uids  # slow to import
+
     if not is_url(place):
         return read_uids(Path(place) / manifest.keep_list)
     path = sidecars / f"{manifest.digest}{Path(manifest.keep_list).suffix}"

@@ -37,6 +37,11 @@ class RemoteShards:
         self._absent: set[Path] = set()
         self._checking, self._is_checked = Lock(), False
 
+    @property
+    def bytes(self) -> int:
+        """How large all shards together are."""
+        return sum(shard.bytes for shard in self._shards)
+
     @cached_property
     def _requests(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(REQUESTS, "ranges")

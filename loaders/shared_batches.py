@@ -23,7 +23,8 @@ class Sizes(NamedTuple):
 class SharedBatches:
     """Slots for batches; those with the same ``file`` see the same memory.
 
-    rows, positions: int64 [S, B] · tokens: int64 [S, B, T] · images: uint8 [S, B, H, W, 3].
+    rows, givers, positions: int64 [S, B] · tokens: int64 [S, B, T] · images: uint8 [S, B, H, W, 3];
+    ``givers`` are the rows whose captions are to be taken.
     Without a file the memory is this process's own. It goes with the last array of it in every
     process, however that ends: it has no name and lies in no folder.
     """
@@ -31,7 +32,7 @@ class SharedBatches:
     def __init__(self, sizes: Sizes, file: int | None = None) -> None:
         slots, pairs, px, length = sizes
         numbers = slots * pairs
-        words = numbers * (2 + length)
+        words = numbers * (3 + length)
         size = 8 * words + numbers * px * px * 3
         if file is not None:
             os.truncate(file, size)
@@ -39,8 +40,9 @@ class SharedBatches:
         self._memory = memory = mmap.mmap(-1 if file is None else file, size)
         integers = np.frombuffer(memory, np.int64, words)
         self.rows = integers[:numbers].reshape(slots, pairs)
-        self.positions = integers[numbers : 2 * numbers].reshape(slots, pairs)
-        self.tokens = integers[2 * numbers :].reshape(slots, pairs, length)
+        self.givers = integers[numbers : 2 * numbers].reshape(slots, pairs)
+        self.positions = integers[2 * numbers : 3 * numbers].reshape(slots, pairs)
+        self.tokens = integers[3 * numbers :].reshape(slots, pairs, length)
         self._images_at = 8 * words
         pixels = np.frombuffer(memory, np.uint8, offset=self._images_at)
         self.images = pixels.reshape(slots, pairs, px, px, 3)

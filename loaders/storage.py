@@ -21,6 +21,10 @@ class Storage(Protocol):
 
     is_remote: bool
 
+    @property
+    def bytes(self) -> int:
+        """How large all shards together are."""
+
     def views(
         self,
         shards: np.ndarray,
@@ -55,6 +59,11 @@ class LocalShards:
         self._paths = paths
         self._maps: dict[int, memoryview] = {}
         self._opening = Lock()
+
+    @property
+    def bytes(self) -> int:
+        """How large all shards together are."""
+        return sum(path.stat().st_size for path in self._paths)
 
     def views(
         self,

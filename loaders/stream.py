@@ -7,7 +7,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
 
-import pyarrow as pa
 import torch
 from tokenizers import Tokenizer
 
@@ -17,6 +16,7 @@ from .engine import LENT_SLOTS, choose_workers, start_engine
 from .errors import PoolError, Refused
 from .folder import Folder
 from .losses import Losses
+from .noise import resolve_noise
 from .pipeline import Making, Pipeline
 from .plan import Order
 from .position import lineage, make_state, position_in
@@ -36,7 +36,9 @@ class Stream:
     Global batch b is positions [b G, (b + 1) G) of the order, ``batch_pairs`` = G, over all ranks;
     rank r of W takes the r-th of W equal slices. Positions run on through the epochs, so every
     batch is full and every rank makes equal steps. ``subset`` and ``weights`` choose and mix pairs
-    (``resolve_subset``, ``resolve_weights``), ``shuffle`` is that of ``Order``.
+    (``resolve_subset``, ``resolve_weights``), ``shuffle`` is that of ``Order``. A pair with several
+    captions gives one of them at a time (``Captions``); ``caption_noise`` is the share of captions
+    that go to wrong pairs (``resolve_noise``).
 
     ``augment`` is "center", or "random_resized_crop" by a hash of the position. ``workers`` are
     threads that decode, 0 none, by default half the cores; they run in a process of their own, or
@@ -67,6 +69,7 @@ class Stream:
         subset: Subset | None = None,
         weights: Mapping[str, float] | None = None,
         shuffle: str = "block",
+        caption_noise: float = 0.0,
         rank: int = 0,
         world: int = 1,
         workers: int | None = None,
@@ -84,6 +87,7 @@ class Stream:
             folder.shard_of, rows, seed=seed, digest=folder.digest, shuffle=shuffle, visits=visits
         )
         _check_number(len(self.order), batch_pairs, "" if subset is None else THE_SUBSETS)
+        self.noise = resolve_noise(folder, self.order.visited, caption_noise, seed)
         self.access = choose_access(folder, rows, remote=folder.storage.is_remote)
         if self.access.kind == "stream":
             folder.fetch_whole_shards()
@@ -96,7 +100,7 @@ class Stream:
         self._sizes = Sizes(slots, batch_pairs // world, image_px, length)
         kept = len(rows) if keeps else 0
         self._reading = {"augment": augment, "seed": seed, "check": check, "kept_pairs": kept}
-        self._position = 0 if state is None else position_in(state, self.order)
+        self._position = 0 if state is None else self.position_in(state)
         self._losses = Losses(folder, self.order, batch_pairs, rank, quarantine, budget_ppm)
         self._watch = Stopwatch()
         self._pipeline: Pipeline | None = None
@@ -117,7 +121,15 @@ class Stream:
 
         It counts the batches that were yielded, not those in the making.
         """
-        return make_state(self.order, self._position)
+        return self.state_at(self._position)
+
+    def state_at(self, position: int) -> dict[str, Any]:
+        """Return the state after all positions below ``position``."""
+        return make_state(self.order, position, len(self.noise))
+
+    def position_in(self, state: Mapping[str, Any]) -> int:
+        """Return the position of a state; raises OutputError where it is of another stream."""
+        return position_in(state, self.order, len(self.noise))
 
     def lineage(self, step: int) -> list[str]:
         """Return the uids of global batch ``step``, counted from position 0 in batches of G.
@@ -179,12 +191,13 @@ class Stream:
         self._process, self._batches = os.getpid(), engine.batches
         self._close = weakref.finalize(self, engine.close)
         start = self._position + self._rank * self._sizes.pairs
-        return Pipeline(engine, self.order, start, self._batch_pairs, self._workers.ahead)
+        step, ahead = self._batch_pairs, self._workers.ahead
+        return Pipeline(engine, self.order, self.noise, start, step, ahead)
 
     def _lent(self, made: Making) -> Batch:
         """Hand out the slot itself; or a copy, where the consumer keeps more than two batches."""
         batches, slot = self._batches, made.slot
-        uids = self._folder.index["uid"].take(pa.array(batches.rows[slot])).to_pylist()
+        uids = self._folder.uids_of(batches.rows[slot])
         tokens, positions = batches.tokens[slot].copy(), batches.positions[slot].copy()
         if batches.lent < LENT_SLOTS:
             images = batches.lend(slot)

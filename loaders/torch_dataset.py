@@ -11,7 +11,6 @@ from torch.utils.data import IterableDataset, get_worker_info
 from .batch import Batch
 from .errors import OutputError, PoolError, Refused
 from .folder import Folder, open_folder
-from .position import make_state, position_in
 from .stream import Stream
 
 MOST_WORKERS = 1024
@@ -112,7 +111,7 @@ class EpochDataset(IterableDataset):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state; raises OutputError where it is of another stream or other workers."""
         info = self._worker()
-        position = position_in(state, self._plan().order)
+        position = self._plan().position_in(state)
         workers, batch_pairs, end = (state.get(name) for name in WORKER_FIELDS)
         mine = (info.num_workers, self._batch_pairs) if info else (None, None)
         if (workers, batch_pairs) != mine:
@@ -212,7 +211,7 @@ class EpochDataset(IterableDataset):
         self._folder = open_folder(**state["_folder"])
 
     def _state(self, position: int) -> dict[str, Any]:
-        return make_state(self._plan().order, position)
+        return self._plan().state_at(position)
 
     def _end_of(self, start: int) -> int:
         """Return where the iteration that begins at ``start`` ends: with its epoch's last pair."""

@@ -14,33 +14,37 @@ SAMPLE_PAIRS = 5
 
 
 @click.command(epilog="Example: breadth inspect shards/basic --verify")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR")
 @click.option("--verify", is_flag=True, help="Check every hash, every account and every tar.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-def inspect(folder: Path, verify: bool, as_json: bool) -> None:
-    """Show counts, columns, recipe and some pairs of DIR: a build, or any WebDataset folder."""
+def inspect(folder: str, verify: bool, as_json: bool) -> None:
+    """Show counts, columns, recipe and some pairs of DIR: a build, or any WebDataset folder.
+
+    DIR may be far away (s3://...), but for --verify, which reads everything twice.
+    """
     found = inspect_folder(folder)
     if verify:
         found["verified"] = verify_folder(folder)
     if as_json:
         click.echo(json.dumps(found, indent=1, ensure_ascii=False, default=str))
     else:
-        _show(folder, found)
+        _show(found)
 
 
-def inspect_folder(path: Path) -> dict[str, Any]:
-    """Describe a folder of shards as JSON values; raises as ``open_folder`` does."""
+def inspect_folder(path: str | Path) -> dict[str, Any]:
+    """Describe a folder of shards, or a URL of one, as JSON; raises as ``open_folder`` does."""
     from breadth.loaders.folder import open_folder
     from breadth.loaders.manifest import MANIFEST_NAME, Manifest
+    from breadth.loaders.remote import read_beside
 
     folder = open_folder(path)
-    has_manifest = (path / MANIFEST_NAME).is_file()
-    manifest = Manifest.read(path) if has_manifest else None
+    text = None if str(path).endswith(".tar") else read_beside(path, MANIFEST_NAME)
+    manifest = Manifest.parse(text, f"{path}/{MANIFEST_NAME}") if text is not None else None
     return {
-        "name": manifest.name if manifest else path.name,
+        "name": manifest.name if manifest else str(path).rstrip("/").rpartition("/")[2],
         "pairs": len(folder),
         "shards": len(folder.shards),
-        "bytes": sum(shard.stat().st_size for shard in folder.shards),
+        "bytes": folder.storage.bytes,
         "columns": dict(manifest.columns) if manifest else dict.fromkeys(folder.column_names, "?"),
         "recipe": manifest.recipe if manifest else "",
         "funnel": [dict(entry) for entry in manifest.funnel] if manifest else [],
@@ -49,17 +53,22 @@ def inspect_folder(path: Path) -> dict[str, Any]:
     }
 
 
-def verify_folder(path: Path) -> list[str]:
+def verify_folder(path: str | Path) -> list[str]:
     """Check all there is to check and say what was; raises ShardError at the first that is wrong.
 
-    Cost: reads every shard twice.
+    Raises Refused for a URL. Cost: reads every shard twice.
     """
     from breadth.loaders.accounts import check_accounts
+    from breadth.loaders.errors import Refused
     from breadth.loaders.index import index_tar, read_index
     from breadth.loaders.manifest import MANIFEST_NAME, Manifest, find_shards
+    from breadth.loaders.remote import is_url
 
     from .funnel import counted
 
+    if is_url(path):
+        raise Refused(f"{path} is far away and would be read twice: copy it here to verify it")
+    path = Path(path)
     shards = find_shards(path)
     checked = []
     if (path / MANIFEST_NAME).is_file():
@@ -110,7 +119,7 @@ def _sample(folder: "Folder", row: int) -> dict[str, Any]:
     }
 
 
-def _show(path: Path, found: dict[str, Any]) -> None:
+def _show(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.markup import escape
 
@@ -123,7 +132,7 @@ def _show(path: Path, found: dict[str, Any]) -> None:
     count = f"{counted(found['pairs'], 'pair')} in {counted(found['shards'], 'shard')}"
     console.print(f"[bold]{escape(found['name'])}[/]: {count}, {size}")
     if found["funnel"]:
-        show_funnel(Manifest.read(path))
+        show_funnel(Manifest(found["name"], funnel=tuple(found["funnel"])))
     columns = ", ".join(f"{name} {kind}" for name, kind in found["columns"].items())
     console.print(f"[bold]columns[/] {escape(columns)}")
     console.print(_sample_table(found["samples"]))

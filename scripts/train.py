@@ -74,7 +74,7 @@ def choose_pairs(data: str | Path, subset: str, visits: int) -> tuple[list[str],
     access = choose_access(folder, rows, remote=folder.storage.is_remote, epochs=epochs)
     listed = f" of the {len(chosen):,} listed" if isinstance(chosen, pa.Array) else ""
     said = f"{len(rows):,} pairs{listed} are in {data}; {access.why}"
-    return folder.index["uid"].take(rows).to_pylist(), said
+    return folder.uids_of(rows), said
 
 
 @contextmanager

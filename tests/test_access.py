@@ -24,7 +24,7 @@ def made_folder(shards: int = 20, pairs: int = 1000, picture: int = 30_000, step
 
     shard_of = np.repeat(np.arange(shards, dtype=np.int32), pairs)
     index = pa.table({"image_offset": offsets, "image_length": lengths})
-    return Index(index=index, shard_of=shard_of)
+    return Index(pieces=index, shard_of=shard_of)
 
 
 def some_rows(folder: Any, fraction: float) -> np.ndarray:
@@ -120,7 +120,7 @@ def test_extents_are_those_that_a_loop_would_make(pairs: list[tuple[int, int, in
             return 10**9
 
     far = np.array([p[0] for p in pairs], np.int32)
-    folder: Any = Made(index=index, shard_of=far)
+    folder: Any = Made(pieces=index, shard_of=far)
     access = choose_access(folder, np.arange(len(pairs)), remote=True)
     if access.kind == "ranged":
         assert access.read_bytes == sum(end - begin for _, begin, end in extents)

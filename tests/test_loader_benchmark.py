@@ -146,7 +146,7 @@ def test_a_peer_that_is_not_there_has_no_row() -> None:
     """Rows are of what was measured; a peer is compared with our run of the same work."""
     case = next(case for case in cases(QUICK) if case.ours.kind == "raw-views")
     usage = Usage(1.0, 1.0, 1.0, 1.0)
-    mine, its = Measured(0.1, 100, 1.0, 2.0, 0.0), Measured(0.1, 100, 1.0, 4.0, 0.0)
+    mine, its = (Measured(0.1, 0.1, 100, 1.0, cpu_s, 0.0) for cpu_s in (2.0, 4.0))
     there = {case.ours: [(mine, usage)], case.their_runs[0]: [(its, usage)]}
     made = list(rows([case, replace(case, theirs=(LITDATA,))], there))
     assert [(row.peer, row.ratio) for row in made] == [("webdataset", 2.0)]

@@ -44,7 +44,7 @@ def test_the_code_runs(place: Path) -> None:
         "preprocess": np.asarray,
         "tokenize": str.split,
     }
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
     for block in BLOCKS:
         exec(compile(block, "docs/loaders.md", "exec"), names)
     shapes = [tuple(np.shape(images)) for images, _ in seen]
@@ -52,7 +52,9 @@ def test_the_code_runs(place: Path) -> None:
     assert len(seen) == 10 + 9 + 9
 
 
-@pytest.mark.parametrize("name", ["subset", "weights", "shuffle", "quarantine", "budget_ppm"])
+@pytest.mark.parametrize(
+    "name", ["subset", "weights", "shuffle", "caption_noise", "quarantine", "budget_ppm"]
+)
 def test_every_option_that_the_page_names_is_one(name: str) -> None:
     """An option under another name than the stream's would be found out by a reader only."""
     assert f"{name}=" in TEXT

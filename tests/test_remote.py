@@ -13,16 +13,19 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from breadth.curate.shard_writer import write_folder
 from breadth.loaders import remote, shard_cache
-from breadth.loaders.errors import BreadthError, PoolError, ShardError
+from breadth.loaders.errors import BreadthError, PoolError, Refused, ShardError
 from breadth.loaders.folder import Folder, open_folder
 from breadth.loaders.manifest import Manifest, Shard
 from breadth.loaders.remote import REQUESTS
 from breadth.loaders.remote_shards import GAP, LONGEST
 from breadth.loaders.shard_cache import PartialShard, ShardCache
 from breadth.loaders.subset import write_npy
+from breadth.scripts.inspect import inspect, verify_folder
+from breadth.train.evaluate.labels import Task, read_tasks, write_tasks
 
 from .s3_server import Store, serve
 
@@ -419,3 +422,26 @@ def test_a_far_folder_can_be_opened_again_from_its_source(store: Store, tmp_path
     again = open_folder(**far.source)
     assert again.digest == far.digest
     assert json.dumps(again.captions(np.arange(3))) == json.dumps(far.captions(np.arange(3)))
+
+
+def test_a_far_folder_is_inspected_as_here(
+    local: Folder, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts, sizes, columns and samples are those of the folder; only hashing it is refused."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    here = CliRunner().invoke(inspect, [str(local.source["path"]), "--json"])
+    there = CliRunner().invoke(inspect, ["s3://bucket/set/", "--json"])
+    assert here.exit_code == there.exit_code == 0, there.output
+    assert json.loads(there.stdout) == json.loads(here.stdout)
+    with pytest.raises(Refused, match="copy it here to verify it"):
+        verify_folder("s3://bucket/set")
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_labels_are_read_where_the_folder_is(store: Store, tmp_path: Path, far: bool) -> None:
+    """labels.json is found beside far shards, too; a folder without one has no tasks."""
+    task = Task("shape", "shape", ("disc", "square"), ("a {}",))
+    write_tasks(tmp_path, [task])
+    store.put(tmp_path, "bucket/labelled")
+    assert read_tasks("s3://bucket/labelled" if far else tmp_path) == (task,)
+    assert read_tasks("s3://bucket/set" if far else tmp_path / "none") == ()

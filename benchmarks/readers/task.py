@@ -55,6 +55,7 @@ class Measured:
     """What was measured after the imports; times are of the whole session's processes."""
 
     first_s: float  # until the first batch
+    first_cpu_s: float
     pairs: int
     wall_s: float
     cpu_s: float

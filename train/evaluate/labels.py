@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from breadth.loaders.errors import PoolError
+from breadth.loaders.remote import read_beside
 from breadth.loaders.whole_file import replaced
 
 LABELS = "labels.json"
@@ -21,20 +22,21 @@ class Task:
     templates: tuple[str, ...]
 
 
-def read_tasks(folder: Path) -> tuple[Task, ...]:
-    """Read the tasks of a data folder; none where it has no labels.json.
+def read_tasks(folder: str | Path) -> tuple[Task, ...]:
+    """Read the tasks of a data folder, here or at a URL; none where it has no labels.json.
 
     Raises PoolError where the file is not what it should be.
     """
-    path = folder / LABELS
-    if not path.exists():
+    text = read_beside(folder, LABELS)
+    if text is None:
         return ()
     try:
-        tasks = json.loads(path.read_text("utf-8"))["tasks"]
+        tasks = json.loads(text)["tasks"]
         return tuple(_task(name, entry) for name, entry in sorted(tasks.items()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PoolError(
-            f"{path}: not a list of tasks ({error}); each needs column, classes and templates"
+            f"{folder}/{LABELS}: not a list of tasks ({error}); each needs column, classes and "
+            "templates"
         ) from error
 
 
