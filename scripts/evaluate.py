@@ -17,15 +17,14 @@ _WIDTH = 100
     "--data",
     metavar="DIR",
     required=True,
-    type=click.Path(path_type=Path),
-    help="Pairs the run was not trained on; labels.json in it names classes and templates, "
-    "questions.jsonl asks about the pictures.",
+    help="Pairs the run was not trained on; they may be far away (s3://...). labels.json in it names "
+    "classes and templates, questions.jsonl asks about the pictures.",
 )
 @click.option(
     "--limit", metavar="N", type=click.IntRange(1), help="Score N pairs, drawn by hash of uid."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
-def evaluate(run: Path, data: Path, limit: int | None, as_json: bool) -> None:
+def evaluate(run: Path, data: str, limit: int | None, as_json: bool) -> None:
     """Print a run's scores beside chance, and keep what it predicted for every item.
 
     Zero-shot, retrieval, linear probe, nearest neighbours and answers to questions; captions and

@@ -62,9 +62,7 @@ def steps(job: Job) -> Timed:
     trainee = make_trainee(recipe, job.shape.vocabulary, device)
     draws = torch.Generator().manual_seed(0)
     px, length = job.shape.image_px, job.shape.context_length
-    images = torch.randint(
-        256, (job.batch_pairs, 3, px, px), dtype=torch.uint8, generator=draws
-    )
+    images = torch.randint(256, (job.batch_pairs, 3, px, px), dtype=torch.uint8, generator=draws)
     tokens = torch.randint(4, job.shape.vocabulary, (job.batch_pairs, length), generator=draws)
     tokens[:, 0], tokens[:, -1] = 1, 2
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from breadth.loaders.errors import PoolError
+from breadth.loaders.remote import read_beside
 from breadth.loaders.whole_file import replaced
 
 QUESTIONS = "questions.jsonl"
@@ -21,16 +22,16 @@ class Question:
     kind: str
 
 
-def read_questions(folder: Path) -> tuple[Question, ...]:
-    """Read the questions of a data folder; none where it has no questions.jsonl.
+def read_questions(folder: str | Path) -> tuple[Question, ...]:
+    """Read the questions of a data folder, here or at a URL; none where it has no questions.jsonl.
 
     Raises PoolError where a line is not what it should be.
     """
-    path = folder / QUESTIONS
-    if not path.exists():
+    text = read_beside(folder, QUESTIONS)
+    if text is None:
         return ()
-    lines = path.read_bytes().splitlines()
-    return tuple(_question(path, number, line) for number, line in enumerate(lines, 1))
+    path = f"{folder}/{QUESTIONS}"
+    return tuple(_question(path, *numbered) for numbered in enumerate(text.splitlines(), 1))
 
 
 def write_questions(folder: Path, questions: Iterable[Question]) -> None:
@@ -42,7 +43,7 @@ def write_questions(folder: Path, questions: Iterable[Question]) -> None:
         )
 
 
-def _question(path: Path, number: int, line: bytes) -> Question:
+def _question(path: str, number: int, line: bytes) -> Question:
     wanted = [field.name for field in fields(Question)]
     try:
         row = json.loads(line)

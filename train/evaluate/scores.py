@@ -21,13 +21,13 @@ from .rebuild import scores_of
 def evaluate(run_path: str | Path, data: str | Path, *, limit: int | None = None) -> dict[str, Any]:
     """Score a run on the pairs of a folder, or on ``limit`` of them drawn by hash of their uid.
 
+    ``data`` may be a URL that fsspec knows.
     The result has the scores of ``rebuild.MAKERS`` by name, and ``notes`` on whatever has no score
     and why. The folder's labels.json gives the tasks of ``zero_shot``, ``probe`` and ``knn``, its
     questions.jsonl the kinds of ``vqa``. What was predicted for every item is kept in the run's
     folder, at ``predictions``. Cost: one pass over the pictures without gradients, O(pairs x
     captions) similarities, five small regressions per task, six for the questions.
     """
-    data = Path(data)
     run, folder = load_run(run_path), open_folder(data)
     tasks, questions = read_tasks(data), _questions(folder, data)
     pairs = read_pairs(run, folder, tasks, limit)
@@ -52,12 +52,12 @@ def evaluate(run_path: str | Path, data: str | Path, *, limit: int | None = None
     }
 
 
-def _questions(folder: Folder, data: Path) -> tuple[Question, ...]:
+def _questions(folder: Folder, data: str | Path) -> tuple[Question, ...]:
     questions = read_questions(data)
     strange = {question.uid for question in questions} - set(folder.uids)
     if strange:
         raise PoolError(
-            f"{data / QUESTIONS} asks about {min(strange)}, which is no pair of the folder"
+            f"{data}/{QUESTIONS} asks about {min(strange)}, which is no pair of the folder"
         )
     return questions
 
