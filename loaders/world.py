@@ -39,8 +39,11 @@ class World:
     """The dials of a world.
 
     ``concepts`` colour-shape combinations occur (all if None) with frequencies whose entropy is
-    ``entropy`` times that of equal ones; a caption tells each of size, texture, background and
-    companions with probability ``caption_detail``. Raises Refused where a dial is out of range.
+    ``entropy`` times that of equal ones; ``unseen`` others never occur, not even as companions,
+    though each of their colours and shapes does. A caption tells each of size, texture, background
+    and companions with probability ``caption_detail``. In a share ``background_bias`` of scenes
+    the background follows from the main object's shape. Raises Refused where a dial is out of
+    range.
     """
 
     seed: int = 0
@@ -49,14 +52,20 @@ class World:
     concepts: int | None = None
     entropy: float = 1.0
     caption_detail: float = 0.6
+    unseen: int = 0
+    background_bias: float = 0.0
 
     def __post_init__(self) -> None:
         most = self.shapes * self.colours
         _within("shapes", self.shapes, 1, len(SHAPES))
         _within("colours", self.colours, 2, len(COLOURS))
+        # The first diagonal of the table stays: it holds every colour and every shape.
+        _within("unseen", self.unseen, 0, most - max(self.shapes, self.colours))
+        most -= self.unseen
         _within("concepts", most if self.concepts is None else self.concepts, 1, most)
         _within("entropy", self.entropy, 0.01, 1)
         _within("caption_detail", self.caption_detail, 0, 1)
+        _within("background_bias", self.background_bias, 0, 1)
 
     @cached_property
     def combinations(self) -> list[tuple[str, str]]:
@@ -66,6 +75,18 @@ class World:
         and every shape about equally often.
         """
         rng = np.random.default_rng([self.seed, 0])
+        table = self._diagonals(rng)
+        chosen = table[: len(table) - self.unseen][: self.concepts]
+        return [chosen[i] for i in rng.permutation(len(chosen))]
+
+    @cached_property
+    def unseen_combinations(self) -> list[tuple[str, str]]:
+        """The (colour, shape) combinations held back: the last of the table's diagonals."""
+        table = self._diagonals(np.random.default_rng([self.seed, 0]))
+        return table[len(table) - self.unseen :]
+
+    def _diagonals(self, rng: np.random.Generator) -> list[tuple[str, str]]:
+        """Return all combinations, diagonal by diagonal of a table in random order."""
         colours = rng.permutation(list(COLOURS)[: self.colours]).tolist()
         shapes = rng.permutation(SHAPES[: self.shapes]).tolist()
         longer = max(self.colours, self.shapes)
@@ -74,8 +95,7 @@ class World:
             for step in range(longer)
             for i in range(longer)
         ]
-        chosen = list(dict.fromkeys(table))[: self.concepts]
-        return [chosen[i] for i in rng.permutation(len(chosen))]
+        return list(dict.fromkeys(table))
 
     @cached_property
     def frequencies(self) -> np.ndarray:
@@ -144,11 +164,19 @@ def scene(world: World, index: int) -> Scene:
         _companions(world, main, count, relation, rng),
         size,
         relation,
-        str(rng.choice(list(BACKGROUNDS))),
+        _background(world, index, shape, str(rng.choice(list(BACKGROUNDS)))),
         frozenset(what for what in _OPTIONAL if rng.random() < world.caption_detail),
         str(rng.choice(_OPENINGS)),
         (world.seed, index),
     )
+
+
+def _background(world: World, index: int, shape: str, drawn: str) -> str:
+    """Return the background drawn, or with the chance of ``background_bias`` the shape's own."""
+    # A stream of its own, so that the dial moves nothing else.
+    if np.random.default_rng([world.seed, 1, index, 1]).random() >= world.background_bias:
+        return drawn
+    return list(BACKGROUNDS)[SHAPES.index(shape) % len(BACKGROUNDS)]
 
 
 def _main_centre(relation: str, reach: float, rng: np.random.Generator) -> tuple[float, float]:
@@ -166,7 +194,9 @@ def _companions(
 ) -> tuple[Thing, ...]:
     """Set ``count`` equal things in the strip beside the main object, each in its own slot."""
     others = [name for name in list(COLOURS)[: world.colours] if name != main.colour]
-    colour, shape = str(rng.choice(others)), str(rng.choice(SHAPES[: world.shapes]))
+    colour = str(rng.choice(others))
+    shapes = [s for s in SHAPES[: world.shapes] if (colour, s) not in world.unseen_combinations]
+    shape = str(rng.choice(shapes))
     radius = float(rng.uniform(0.075, 0.095))
     slack = 0.5 / max(count, 1) - 1.1 * radius
     things = []
