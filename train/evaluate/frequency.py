@@ -1,0 +1,123 @@
+"""Which frequencies a run reads: labels that one band alone tells, pictures that lack a band.
+
+Contrastive learning is said to learn the low frequencies, masked modelling the high ones (Park
+et al. 2023, arXiv 2305.00729).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from breadth.loaders.errors import Refused
+from breadth.loaders.gratings import DIRECTIONS, Gratings, between
+from breadth.loaders.scene_drawing import picture
+from breadth.loaders.world import World, scene
+
+from ..checkpoint import Run
+from .band_filter import high_pass, low_pass
+from .probe import Split, fit, probe
+from .token_spectrum import token_spectrum
+
+BANDS = ("all", "low", "high")
+_SPECTRUM_PICTURES = 512
+
+
+def frequency(
+    run: Run, world: World, indices: Sequence[int], tasks: Sequence[str] = ("colour", "shape")
+) -> dict[str, Any]:
+    """Probe a run's features on gratings and on scenes ``indices``, bands taken away.
+
+    The result has ``probe`` by task and band: ``refitted`` (probe fitted and tested on filtered
+    pictures: what the features still tell) and ``carried`` (fitted on whole pictures: what the
+    features' use of the other band does to it); ``spectrum`` by layer, or None with a note where
+    there are too few tokens; ``rows`` by table. A run needs pictures of 24 pixels. Cost: nine
+    passes over ``indices`` pictures and two dozen small regressions.
+    """
+    px = run.recipe.image_px
+    result: dict[str, Any] = {"cutoff": between(px), "probe": {}, "notes": [], "rows": {}}
+    images, labels = _scenes(world, indices, px, tasks)
+    classes = {task: len(world.classes(task)) for task in tasks}
+    drawn = [(images, labels, classes)]
+    for agree in (False, True):
+        gratings, told = Gratings(world.seed, agree).draw(indices, px)
+        drawn.append((_channels_first(gratings), told, dict.fromkeys(told, DIRECTIONS)))
+    answers = []
+    for pictures, told, counts in drawn:
+        scores, rows = probe_bands(run, pictures, told, counts, between(px))
+        result["probe"] |= scores
+        answers.append(rows)
+    result["rows"]["probe"] = {k: np.concatenate([a[k] for a in answers]) for k in answers[0]}
+    try:
+        spectrum = token_spectrum(run, images[:_SPECTRUM_PICTURES])
+        result["rows"]["spectrum"] = spectrum.pop("rows")
+    except Refused as why:
+        spectrum = None
+        result["notes"].append(str(why))
+    return {**result, "spectrum": spectrum}
+
+
+def probe_bands(
+    run: Run,
+    images_nCHW: np.ndarray,
+    labels: Mapping[str, np.ndarray],
+    classes: Mapping[str, int],
+    cutoff: float,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Probe each task on whole, low-pass and high-pass pictures; return scores and answers.
+
+    Of five pictures in a row three fit the probe, one chooses its regularisation, one tests it.
+    """
+    n = len(images_nCHW)
+    fifth = np.arange(n) % 5
+    if n < 50:
+        raise Refused(f"probes by band need 50 pictures or more, not {n}")
+    by_band = {
+        "all": run.features(images_nCHW),
+        "low": run.features(low_pass(images_nCHW, cutoff)),
+        "high": run.features(high_pass(images_nCHW, cutoff)),
+    }
+    train, validation, test = (np.flatnonzero(part) for part in (fifth > 1, fifth == 1, fifth == 0))
+    scores: dict[str, Any] = {}
+    rows: dict[str, list[np.ndarray]] = {}
+    for task, own in labels.items():
+        scores[task] = {band: {} for band in BANDS}
+        for band, features in by_band.items():
+            # Whole pictures first, filtered ones after: the split says which fit and which test.
+            both, twice = np.concatenate([by_band["all"], features]), np.concatenate([own, own])
+            for way, offset in (("refitted", n), ("carried", 0)):
+                split = Split(train + offset, validation + offset, test + n)
+                score = probe(both, twice, classes[task], split)
+                scores[task][band][way] = score
+                answers = _answers(both, twice, classes[task], split, score["strength"])
+                columns = (task, band, way, test, own[test], answers)
+                for name, column in zip(_COLUMNS, columns, strict=True):
+                    rows.setdefault(name, []).append(np.broadcast_to(column, len(test)))
+    return scores, {name: np.concatenate(parts) for name, parts in rows.items()}
+
+
+_COLUMNS = ("task", "band", "way", "picture", "label", "answer")
+
+
+def _answers(
+    features: np.ndarray, labels: np.ndarray, classes: int, split: Split, strength: float
+) -> np.ndarray:
+    """Return what the probe that ``probe`` scored says of each test row."""
+    spread = features[split.train].std(axis=0)
+    scaled = (features - features[split.train].mean(axis=0)) / np.where(spread < 1e-8, 1, spread)
+    both = np.concatenate([split.train, split.validation])
+    return fit(scaled[both], labels[both], classes, strength).predict(scaled[split.test])
+
+
+def _scenes(
+    world: World, indices: Sequence[int], px: int, tasks: Sequence[str]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    shown = [scene(world, index) for index in indices]
+    images = _channels_first(np.stack([picture(one, px) for one in shown]))
+    places = {task: {c: i for i, c in enumerate(world.classes(task))} for task in tasks}
+    labels = {task: np.array([places[task][one.labels[task]] for one in shown]) for task in tasks}
+    return images, labels
+
+
+def _channels_first(pictures_nHWC: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(pictures_nHWC.transpose(0, 3, 1, 2))
