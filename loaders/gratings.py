@@ -1,8 +1,8 @@
 """Pictures whose label only the low frequencies tell, only the high ones, or either.
 
-Every picture is the sum of a coarse and a fine grating and noise, so that all have the same
-spectrum; a grating's class is its direction, its phase is drawn. Frequencies are whole numbers of
-cycles per picture: a band filter takes one grating away and leaves the other as it was.
+Every picture is the sum of a coarse and a fine grating and noise, so that none lacks a band; a
+grating's class is its direction, its phase and contrast are drawn. Frequencies are whole numbers
+of cycles per picture: a band filter takes one grating away and leaves the other as it was.
 """
 
 from collections.abc import Sequence

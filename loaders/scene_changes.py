@@ -12,7 +12,7 @@ from .world import World
 def on_another_background(scene: Scene) -> Scene:
     """Put a scene on one of the other backgrounds, drawn by the scene itself.
 
-    Outside the objects every pixel changes; inside them none does, the smoothed rim excepted.
+    Outside the objects every pixel changes; those that an object wholly covers do not.
     """
     others = [name for name in BACKGROUNDS if name != scene.background]
     return replace(scene, background=others[_draw(scene, 1) % len(others)])

@@ -16,12 +16,13 @@ from .scene_drawing import BACKGROUNDS, COLOURS, SHAPES, Scene, Thing
 from .scene_drawing import boxes as boxes  # with picture and masks, what can be known of a scene
 from .scene_drawing import masks as masks
 from .scene_drawing import picture as picture
+from .scene_words import NUMBERS, TEXTURES
+from .scene_words import RELATIONS as RELATIONS
+from .scene_words import caption as caption  # and what can be said of it
+from .scene_words import questions as questions
 
-TEXTURES = {"plain": "", "striped": "with stripes", "dotted": "with dots", "checked": "with checks"}
-RELATIONS = ("above", "below", "left of", "right of")
 _SIZES = {"large": (0.30, 0.34), "small": (0.23, 0.26)}
 _SWAY = 0.1  # how far the main object stands from the middle of its room
-_NUMBERS = ("no", "one", "two", "three")
 # After each of these fastText calls every scene English; bare noun phrases it takes for French.
 _OPENINGS = (
     "this is",
@@ -121,7 +122,7 @@ class World:
             "colour_shape": sorted(f"{c} {s}" for c, s in self.combinations),
             "texture": list(TEXTURES),
             "size": list(_SIZES),
-            "count": [str(n) for n in range(len(_NUMBERS))],
+            "count": [str(n) for n in range(len(NUMBERS))],
             "relation": ["alone", *RELATIONS],
             "background": list(BACKGROUNDS),
         }
@@ -149,7 +150,7 @@ def scene(world: World, index: int) -> Scene:
     colour, shape = world.combinations[min(which, len(world.combinations) - 1)]
     size = str(rng.choice(list(_SIZES)))
     radius = float(rng.uniform(*_SIZES[size]))
-    count = int(rng.integers(len(_NUMBERS)))
+    count = int(rng.integers(len(NUMBERS)))
     relation = str(rng.choice(RELATIONS)) if count else "alone"
     main = Thing(
         shape,
@@ -174,7 +175,10 @@ def scene(world: World, index: int) -> Scene:
 def _background(world: World, index: int, shape: str, drawn: str) -> str:
     """Return the background drawn, or with the chance of ``background_bias`` the shape's own."""
     # A stream of its own, so that the dial moves nothing else.
-    if np.random.default_rng([world.seed, 1, index, 1]).random() >= world.background_bias:
+    if (
+        not world.background_bias
+        or np.random.default_rng([world.seed, 1, index, 1]).random() >= world.background_bias
+    ):
         return drawn
     return list(BACKGROUNDS)[SHAPES.index(shape) % len(BACKGROUNDS)]
 
@@ -212,49 +216,3 @@ def _placed(relation: str, along: float, across: float) -> tuple[float, float]:
     if relation in ("below", "right of"):
         across = 1 - across
     return (across, along) if relation.endswith("of") else (along, across)
-
-
-def caption(scene: Scene) -> str:
-    """Say in English what the caption tells of a scene, the main object first."""
-    size = f"{scene.size} " if "size" in scene.said else ""
-    words = f"{scene.opening} a {size}{scene.main.colour} {scene.main.shape}"
-    words = words.replace(" a orange", " an orange")
-    if "texture" in scene.said and scene.main.texture != "plain":
-        words += f" {TEXTURES[scene.main.texture]}"
-    if "background" in scene.said:
-        words += f" on a {scene.background} background"
-    if "companions" in scene.said:
-        words += f", {_company(scene)}"
-    return words
-
-
-def _company(scene: Scene) -> str:
-    if not scene.companions:
-        return "with nothing else around it"
-    number, thing = len(scene.companions), scene.companions[0]
-    relation = {"left of": "to the left of", "right of": "to the right of"}
-    plural = "" if number == 1 else "es" if thing.shape.endswith("s") else "s"
-    return (
-        f"{relation.get(scene.relation, scene.relation)} {_NUMBERS[number]} small "
-        f"{thing.colour} {thing.shape}{plural}"
-    )
-
-
-def questions(scene: Scene) -> list[tuple[str, str]]:
-    """Return questions about a scene with their one-word answers, caption or not."""
-    main = scene.main
-    asked = [
-        (f"what colour is the {scene.size} {main.shape}?", main.colour),
-        (f"what shape is the {scene.size} {main.colour} object?", main.shape),
-        (f"what is the texture of the {main.colour} {main.shape}?", main.texture),
-        ("what colour is the background?", scene.background),
-        ("how many small objects are there?", _NUMBERS[len(scene.companions)]),
-    ]
-    if scene.companions:
-        small = f"small {scene.companions[0].colour} {scene.companions[0].shape}"
-        asked += [
-            (f"is the {main.colour} {main.shape} {relation} the {small}?", answer)
-            for relation in RELATIONS
-            for answer in ["yes" if relation == scene.relation else "no"]
-        ]
-    return asked

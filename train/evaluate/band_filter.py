@@ -4,12 +4,15 @@ import numpy as np
 
 
 def keep_band(images_nCHW: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Keep frequencies from ``low`` up to, not including, ``high``, and the mean: uint8, same shape.
+    """Keep frequencies from ``low`` up to, not including, ``high``, and the mean.
 
-    An ideal filter: what is kept keeps size and phase. Values are rounded and held to 0 to 255.
+    uint8, same shape. An ideal filter: what is kept keeps size and phase. Values are rounded and
+    held to 0 to 255.
     """
     height, width = images_nCHW.shape[-2:]
-    radius = np.hypot(np.fft.fftfreq(height, 1 / height)[:, None], np.fft.rfftfreq(width, 1 / width))
+    radius = np.hypot(
+        np.fft.fftfreq(height, 1 / height)[:, None], np.fft.rfftfreq(width, 1 / width)
+    )
     kept = (radius >= low) & (radius < high)
     kept[0, 0] = True
     spectrum = np.fft.rfft2(images_nCHW) * kept

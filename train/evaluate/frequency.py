@@ -5,6 +5,7 @@ et al. 2023, arXiv 2305.00729).
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from .band_filter import high_pass, low_pass
 from .probe import Split, fit, probe
 from .token_spectrum import token_spectrum
 
-BANDS = ("all", "low", "high")
+WAYS = ("refitted", "carried")
 _SPECTRUM_PICTURES = 512
 
 
@@ -67,36 +68,39 @@ def probe_bands(
     """Probe each task on whole, low-pass and high-pass pictures; return scores and answers.
 
     Of five pictures in a row three fit the probe, one chooses its regularisation, one tests it.
+    Raises Refused for fewer than 50 pictures.
     """
-    n = len(images_nCHW)
-    fifth = np.arange(n) % 5
-    if n < 50:
-        raise Refused(f"probes by band need 50 pictures or more, not {n}")
+    if len(images_nCHW) < 50:
+        raise Refused(f"probes by band need 50 pictures or more, not {len(images_nCHW)}")
+    whole = run.features(images_nCHW)
     by_band = {
-        "all": run.features(images_nCHW),
+        "all": whole,
         "low": run.features(low_pass(images_nCHW, cutoff)),
         "high": run.features(high_pass(images_nCHW, cutoff)),
     }
+    scores: dict[str, Any] = {task: {band: {} for band in by_band} for task in labels}
+    rows = []
+    for task, band, way in product(labels, by_band, WAYS):
+        if (band, way) != ("all", "carried"):  # whole pictures need no carrying
+            fitted_on = whole if way == "carried" else by_band[band]
+            read = _read(fitted_on, by_band[band], labels[task], classes[task])
+            scores[task][band][way], tested = read
+            rows.append({"task": task, "band": band, "way": way, **tested})
+    return scores, _columns(rows)
+
+
+def _read(
+    fitted_on_nD: np.ndarray, tested_on_nD: np.ndarray, labels_n: np.ndarray, classes: int
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Fit a probe on some rows of the one features and test it on other rows of the other."""
+    n = len(labels_n)
+    fifth = np.arange(n) % 5
     train, validation, test = (np.flatnonzero(part) for part in (fifth > 1, fifth == 1, fifth == 0))
-    scores: dict[str, Any] = {}
-    rows: dict[str, list[np.ndarray]] = {}
-    for task, own in labels.items():
-        scores[task] = {band: {} for band in BANDS}
-        for band, features in by_band.items():
-            # Whole pictures first, filtered ones after: the split says which fit and which test.
-            both, twice = np.concatenate([by_band["all"], features]), np.concatenate([own, own])
-            for way, offset in (("refitted", n), ("carried", 0)):
-                split = Split(train + offset, validation + offset, test + n)
-                score = probe(both, twice, classes[task], split)
-                scores[task][band][way] = score
-                answers = _answers(both, twice, classes[task], split, score["strength"])
-                columns = (task, band, way, test, own[test], answers)
-                for name, column in zip(_COLUMNS, columns, strict=True):
-                    rows.setdefault(name, []).append(np.broadcast_to(column, len(test)))
-    return scores, {name: np.concatenate(parts) for name, parts in rows.items()}
-
-
-_COLUMNS = ("task", "band", "way", "picture", "label", "answer")
+    split = Split(train, validation, test + n)
+    features, twice = np.concatenate([fitted_on_nD, tested_on_nD]), np.tile(labels_n, 2)
+    score = probe(features, twice, classes, split)
+    answers = _answers(features, twice, classes, split, score["strength"])
+    return score, {"picture": test, "label": labels_n[test], "answer": answers}
 
 
 def _answers(
@@ -107,6 +111,17 @@ def _answers(
     scaled = (features - features[split.train].mean(axis=0)) / np.where(spread < 1e-8, 1, spread)
     both = np.concatenate([split.train, split.validation])
     return fit(scaled[both], labels[both], classes, strength).predict(scaled[split.test])
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Put answers below one another; what they share is repeated."""
+    length = [len(row["answer"]) for row in rows]
+    return {
+        name: np.concatenate(
+            [np.broadcast_to(r[name], k) for r, k in zip(rows, length, strict=True)]
+        )
+        for name in rows[0]
+    }
 
 
 def _scenes(

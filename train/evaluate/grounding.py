@@ -152,9 +152,7 @@ def _ask(scenes: Sequence[Scene], px: int) -> Queries:
             asked.append((number, "companions", words, _inside(corners[1:], px)))
     numbers, things, captions, targets = zip(*asked, strict=True)
     images = np.stack([picture(scene, px).transpose(2, 0, 1) for scene in scenes])
-    return Queries(
-        np.array(numbers), np.array(things), list(captions), images, np.stack(targets)
-    )
+    return Queries(np.array(numbers), np.array(things), list(captions), images, np.stack(targets))
 
 
 def _naming(thing: Thing, size: str = "") -> str:

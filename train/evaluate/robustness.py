@@ -50,7 +50,11 @@ def robustness(
         raise Refused("robustness needs one scene at least")
     answer = _answer(run, world, indices, task, by)
     labels = np.array([classes.index(shown.labels[task]) for shown in scenes])
-    rows = {"scene": np.asarray(indices), "label": labels, "original": answer_all(run, answer, scenes)}
+    rows = {
+        "scene": np.asarray(indices),
+        "label": labels,
+        "original": answer_all(run, answer, scenes),
+    }
     chance = 1 / len(classes)
     changes = {}
     for change in CHANGES:
