@@ -24,8 +24,8 @@ class Listening(Told):
         return np.log1p(np.stack([spectrum[:, y, x] for y, x in waves], axis=1))
 
 
-def _listening(radius):
-    run = Listening(**told((), {}).__dict__)
+def _listening(radius, like=None):
+    run = Listening(**(like or told((), {})).__dict__)
     object.__setattr__(run, "radius", radius)
     return run
 
@@ -74,7 +74,7 @@ def test_scores_are_means_of_the_rows_and_no_test_picture_was_fitted():
 
 def test_a_run_has_probes_by_band_and_a_spectrum_where_tokens_suffice():
     """All tasks are scored; with 4 x 4 tokens a note stands for the spectrum."""
-    fine_tokens = frequency(untrained(patch_px=4), World(3), range(60))
+    fine_tokens = frequency(_listening(COARSE, untrained(patch_px=4)), World(3), range(60))
     assert set(fine_tokens["probe"]) == {"colour", "shape", "low", "high", "both"}
     assert len(fine_tokens["spectrum"]["layers"]) == 4 and not fine_tokens["notes"]
     assert len(fine_tokens["rows"]["spectrum"]["power"]) == 60 * 4 * 5

@@ -34,7 +34,7 @@ class Queries:
     things: np.ndarray  # str [q], main or companions
     captions: list[str]
     images: np.ndarray  # uint8 [scenes, 3, px, px]
-    targets: np.ndarray  # bool [q, px, px], the pixels inside the boxes
+    targets: np.ndarray  # bool [q, px, px], the pixels that its boxes touch
 
 
 def grounding(run: Run, scenes: Sequence[Scene]) -> dict[str, Any]:
@@ -160,12 +160,12 @@ def _naming(thing: Thing, size: str = "") -> str:
 
 
 def _inside(corners: np.ndarray, px: int) -> np.ndarray:
-    """Return the pixels whose middle lies in one of the boxes: bool [px, px]."""
-    middles = np.arange(px) + 0.5
+    """Return the pixels that one of the boxes touches: bool [px, px]."""
+    first = np.arange(px)
     inside = np.zeros((px, px), bool)
     for left, top, right, bottom in corners:
-        rows = (middles >= top) & (middles <= bottom)
-        inside |= rows[:, None] & ((middles >= left) & (middles <= right))[None, :]
+        rows = (first + 1 > top) & (first < bottom)
+        inside |= rows[:, None] & ((first + 1 > left) & (first < right))[None, :]
     return inside
 
 
