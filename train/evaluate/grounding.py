@@ -16,7 +16,7 @@ from breadth.loaders.errors import Refused
 from breadth.loaders.scene_drawing import Scene, Thing, boxes, picture
 
 from ..checkpoint import Run
-from ..model import initialise
+from ..initialise import initialise
 from .heat_maps import METHODS, heat_maps
 from .paired import difference
 from .score import Score
@@ -73,7 +73,7 @@ def grounding(run: Run, scenes: Sequence[Scene]) -> dict[str, Any]:
 def randomised(run: Run, seed: int) -> Run:
     """Return the run as if it had learnt nothing: weights drawn anew from ``seed``."""
     model = deepcopy(run.model)
-    initialise(model, run.recipe.seed + seed)
+    initialise(model, run.recipe.seed + seed, logit_scale=0.0)  # a cosine has no scale
     return replace(run, model=model)
 
 

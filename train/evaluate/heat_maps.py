@@ -78,7 +78,7 @@ def grad_cam(model: Model, images_BCHW: Tensor, captions_BE: Tensor) -> Tensor:
         pooled_BD = model.pool(model.image.stack(last_BLD, first=len(states) - 2))
         embedded_BE = F.normalize(model.image_head(pooled_BD), dim=1)
         (slope_BLD,) = torch.autograd.grad((embedded_BE * captions_BE).sum(), last_BLD)
-    first = _first_patch(model)
+    first = model.image.prefix
     weights_BD = slope_BLD[:, first:].mean(dim=1)
     return torch.einsum("bnd,bd->bn", last_BLD.detach()[:, first:], weights_BD).relu()
 
@@ -97,17 +97,9 @@ def _embed_each(model: Model, images_BCHW: Tensor) -> Tensor:
     moves it to the space that the head reads, so the patch goes through it.
     """
     tokens_BLD = model.image(model.patches(images_BCHW))
-    first = _first_patch(model)
-    patches_BND = tokens_BLD[:, first:]
+    patches_BND = tokens_BLD[:, model.image.prefix :]
     if model.recipe.pool == "map":
         batch, count, width = patches_BND.shape
-        before = tokens_BLD[:, None, :first].expand(-1, count, -1, -1)
-        alone = torch.cat([before, patches_BND[:, :, None]], dim=2)
-        patches_BND = model.pool(alone.reshape(batch * count, first + 1, width))
-        patches_BND = patches_BND.reshape(batch, count, width)
+        alone = patches_BND.reshape(batch * count, 1, width)
+        patches_BND = model.attention_pool(alone).reshape(batch, count, width)
     return model.image_head(patches_BND)
-
-
-def _first_patch(model: Model) -> int:
-    """Return how many tokens, such as the class token, come before the patches."""
-    return int(getattr(model.image, "prefix", 1))

@@ -97,7 +97,7 @@ def relative_log_amplitude(powers_nF: np.ndarray) -> dict[str, list[float]]:
 def _states(run: Run, images_nCHW: np.ndarray) -> np.ndarray:
     """Return the patch tokens by layer: float64 [layers, n, N, D]."""
     images = torch.from_numpy(np.ascontiguousarray(images_nCHW)).to(run.device)
-    first = int(getattr(run.model.image, "prefix", 1))
+    first = run.model.image.prefix
     states = run.model.image.states(run.model.patches(images))
     return torch.stack([state[:, first:].double().cpu() for state in states]).numpy()
 
