@@ -60,7 +60,8 @@ def robustness(
     for change in CHANGES:
         rows[change] = _changed_answers(run, answer, scenes, change)
         asked = rows[change] >= 0
-        changes[change] = _compare(*(rows[c][asked] for c in ("label", "original", change)), chance)
+        label, before, after = (rows[name][asked] for name in ("label", "original", change))
+        changes[change] = _compare(label, before, after, chance)
     about = {"task": task, "by": by, "pool": run.recipe.pool, "classes": len(classes)}
     return {**about, "changes": changes, "rows": rows}
 
