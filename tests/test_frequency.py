@@ -59,6 +59,24 @@ def test_where_both_bands_tell_the_label_carrying_shows_which_one_is_used():
     assert scores["both"]["high"]["carried"]["value"] < 0.5
 
 
+class Turning(Listening):
+    """A run that reads the coarse direction; without it, it takes the fine one for another."""
+
+    def features(self, images_BCHW):
+        coarse = super().features(images_BCHW)
+        fine_run = _listening(fine(PX))
+        turned = np.roll(fine_run.features(images_BCHW), 1, axis=1)
+        return np.where(coarse.max(axis=1, keepdims=True) > 7, coarse, turned)
+
+
+def test_a_refitted_probe_learns_what_a_carried_one_takes_for_something_else():
+    """Features that turn when a band goes are read again by a new probe, and misread by the old."""
+    scores, _ = _probed(Turning(**told((), {}).__dict__), agree=True)
+    assert scores["both"]["all"]["refitted"]["value"] > 0.98
+    assert scores["both"]["high"]["refitted"]["value"] > 0.98
+    assert scores["both"]["high"]["carried"]["value"] < 0.02
+
+
 def test_scores_are_means_of_the_rows_and_no_test_picture_was_fitted():
     """Each score can be made again from its answers, which are those of every fifth picture."""
     scores, rows = _probed(_listening(COARSE))
