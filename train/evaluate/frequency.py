@@ -17,7 +17,8 @@ from breadth.loaders.world import World, scene
 
 from ..checkpoint import Run
 from .band_filter import high_pass, low_pass
-from .probe import Split, fit, probe
+from .probe import Split, read_off
+from .score import classified
 from .token_spectrum import token_spectrum
 
 WAYS = ("refitted", "carried")
@@ -98,19 +99,10 @@ def _read(
     train, validation, test = (np.flatnonzero(part) for part in (fifth > 1, fifth == 1, fifth == 0))
     split = Split(train, validation, test + n)
     features, twice = np.concatenate([fitted_on_nD, tested_on_nD]), np.tile(labels_n, 2)
-    score = probe(features, twice, classes, split)
-    answers = _answers(features, twice, classes, split, score["strength"])
-    return score, {"picture": test, "label": labels_n[test], "answer": answers}
-
-
-def _answers(
-    features: np.ndarray, labels: np.ndarray, classes: int, split: Split, strength: float
-) -> np.ndarray:
-    """Return what the probe that ``probe`` scored says of each test row."""
-    spread = features[split.train].std(axis=0)
-    scaled = (features - features[split.train].mean(axis=0)) / np.where(spread < 1e-8, 1, spread)
-    both = np.concatenate([split.train, split.validation])
-    return fit(scaled[both], labels[both], classes, strength).predict(scaled[split.test])
+    answers, strength = read_off(features, twice, classes, split)
+    truth = labels_n[test]
+    score = {**classified(answers == truth, truth, classes), "strength": strength}
+    return score, {"picture": test, "label": truth, "answer": answers}
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
