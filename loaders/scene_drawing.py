@@ -4,6 +4,7 @@ Coordinates are fractions of the picture's side, y down; sizes are radii. ``worl
 stands where; this file paints it and knows which pixels are whose.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -210,14 +211,19 @@ class Scene:
         }
 
 
-def picture(scene: Scene, px: int = 256) -> np.ndarray:
-    """Draw a scene: uint8 [px, px, 3], RGB."""
+def picture(scene: Scene, px: int = 256, without: Collection[int] = ()) -> np.ndarray:
+    """Draw a scene: uint8 [px, px, 3], RGB.
+
+    Things in ``without`` (0 is the main object, companions follow) are left out; all else is drawn
+    as if they were there.
+    """
     rng = np.random.default_rng([*scene.tint, 2])
     tones = rng.normal(0, 9, (6, 6, 1)) + rng.normal(0, 4, (6, 6, 3)) + rng.normal(0, 6, 3)
     canvas = _background(np.array(BACKGROUNDS[scene.background]), tones, px)
-    for thing in (scene.main, *scene.companions):
+    for place, thing in enumerate((scene.main, *scene.companions)):
         colour = (np.array(COLOURS[thing.colour]) + rng.normal(0, 6, 3)).astype(np.float32)
-        _paint(canvas, thing.outline, colour, thing.texture, thing.radius)
+        if place not in without:
+            _paint(canvas, thing.outline, colour, thing.texture, thing.radius)
     return np.clip(canvas, 0, 255, out=canvas).astype(np.uint8)
 
 

@@ -16,12 +16,13 @@ from .scene_drawing import BACKGROUNDS, COLOURS, SHAPES, Scene, Thing
 from .scene_drawing import boxes as boxes  # with picture and masks, what can be known of a scene
 from .scene_drawing import masks as masks
 from .scene_drawing import picture as picture
+from .scene_words import NUMBERS, TEXTURES
+from .scene_words import RELATIONS as RELATIONS
+from .scene_words import caption as caption  # and what can be said of it
+from .scene_words import questions as questions
 
-TEXTURES = {"plain": "", "striped": "with stripes", "dotted": "with dots", "checked": "with checks"}
-RELATIONS = ("above", "below", "left of", "right of")
 _SIZES = {"large": (0.30, 0.34), "small": (0.23, 0.26)}
 _SWAY = 0.1  # how far the main object stands from the middle of its room
-_NUMBERS = ("no", "one", "two", "three")
 # After each of these fastText calls every scene English; bare noun phrases it takes for French.
 _OPENINGS = (
     "this is",
@@ -39,8 +40,11 @@ class World:
     """The dials of a world.
 
     ``concepts`` colour-shape combinations occur (all if None) with frequencies whose entropy is
-    ``entropy`` times that of equal ones; a caption tells each of size, texture, background and
-    companions with probability ``caption_detail``. Raises Refused where a dial is out of range.
+    ``entropy`` times that of equal ones; ``unseen`` others never occur, not even as companions,
+    though each of their colours and shapes does. A caption tells each of size, texture, background
+    and companions with probability ``caption_detail``. In a share ``background_bias`` of scenes
+    the background follows from the main object's shape. Raises Refused where a dial is out of
+    range.
     """
 
     seed: int = 0
@@ -49,14 +53,20 @@ class World:
     concepts: int | None = None
     entropy: float = 1.0
     caption_detail: float = 0.6
+    unseen: int = 0
+    background_bias: float = 0.0
 
     def __post_init__(self) -> None:
         most = self.shapes * self.colours
         _within("shapes", self.shapes, 1, len(SHAPES))
         _within("colours", self.colours, 2, len(COLOURS))
+        # The first diagonal of the table stays: it holds every colour and every shape.
+        _within("unseen", self.unseen, 0, most - max(self.shapes, self.colours))
+        most -= self.unseen
         _within("concepts", most if self.concepts is None else self.concepts, 1, most)
         _within("entropy", self.entropy, 0.01, 1)
         _within("caption_detail", self.caption_detail, 0, 1)
+        _within("background_bias", self.background_bias, 0, 1)
 
     @cached_property
     def combinations(self) -> list[tuple[str, str]]:
@@ -66,6 +76,18 @@ class World:
         and every shape about equally often.
         """
         rng = np.random.default_rng([self.seed, 0])
+        table = self._diagonals(rng)
+        chosen = table[: len(table) - self.unseen][: self.concepts]
+        return [chosen[i] for i in rng.permutation(len(chosen))]
+
+    @cached_property
+    def unseen_combinations(self) -> list[tuple[str, str]]:
+        """The (colour, shape) combinations held back: the last of the table's diagonals."""
+        table = self._diagonals(np.random.default_rng([self.seed, 0]))
+        return table[len(table) - self.unseen :]
+
+    def _diagonals(self, rng: np.random.Generator) -> list[tuple[str, str]]:
+        """Return all combinations, diagonal by diagonal of a table in random order."""
         colours = rng.permutation(list(COLOURS)[: self.colours]).tolist()
         shapes = rng.permutation(SHAPES[: self.shapes]).tolist()
         longer = max(self.colours, self.shapes)
@@ -74,8 +96,7 @@ class World:
             for step in range(longer)
             for i in range(longer)
         ]
-        chosen = list(dict.fromkeys(table))[: self.concepts]
-        return [chosen[i] for i in rng.permutation(len(chosen))]
+        return list(dict.fromkeys(table))
 
     @cached_property
     def frequencies(self) -> np.ndarray:
@@ -101,7 +122,7 @@ class World:
             "colour_shape": sorted(f"{c} {s}" for c, s in self.combinations),
             "texture": list(TEXTURES),
             "size": list(_SIZES),
-            "count": [str(n) for n in range(len(_NUMBERS))],
+            "count": [str(n) for n in range(len(NUMBERS))],
             "relation": ["alone", *RELATIONS],
             "background": list(BACKGROUNDS),
         }
@@ -129,7 +150,7 @@ def scene(world: World, index: int) -> Scene:
     colour, shape = world.combinations[min(which, len(world.combinations) - 1)]
     size = str(rng.choice(list(_SIZES)))
     radius = float(rng.uniform(*_SIZES[size]))
-    count = int(rng.integers(len(_NUMBERS)))
+    count = int(rng.integers(len(NUMBERS)))
     relation = str(rng.choice(RELATIONS)) if count else "alone"
     main = Thing(
         shape,
@@ -144,11 +165,22 @@ def scene(world: World, index: int) -> Scene:
         _companions(world, main, count, relation, rng),
         size,
         relation,
-        str(rng.choice(list(BACKGROUNDS))),
+        _background(world, index, shape, str(rng.choice(list(BACKGROUNDS)))),
         frozenset(what for what in _OPTIONAL if rng.random() < world.caption_detail),
         str(rng.choice(_OPENINGS)),
         (world.seed, index),
     )
+
+
+def _background(world: World, index: int, shape: str, drawn: str) -> str:
+    """Return the background drawn, or with the chance of ``background_bias`` the shape's own."""
+    # A stream of its own, so that the dial moves nothing else.
+    if (
+        not world.background_bias
+        or np.random.default_rng([world.seed, 1, index, 1]).random() >= world.background_bias
+    ):
+        return drawn
+    return list(BACKGROUNDS)[SHAPES.index(shape) % len(BACKGROUNDS)]
 
 
 def _main_centre(relation: str, reach: float, rng: np.random.Generator) -> tuple[float, float]:
@@ -166,7 +198,9 @@ def _companions(
 ) -> tuple[Thing, ...]:
     """Set ``count`` equal things in the strip beside the main object, each in its own slot."""
     others = [name for name in list(COLOURS)[: world.colours] if name != main.colour]
-    colour, shape = str(rng.choice(others)), str(rng.choice(SHAPES[: world.shapes]))
+    colour = str(rng.choice(others))
+    shapes = [s for s in SHAPES[: world.shapes] if (colour, s) not in world.unseen_combinations]
+    shape = str(rng.choice(shapes))
     radius = float(rng.uniform(0.075, 0.095))
     slack = 0.5 / max(count, 1) - 1.1 * radius
     things = []
@@ -182,49 +216,3 @@ def _placed(relation: str, along: float, across: float) -> tuple[float, float]:
     if relation in ("below", "right of"):
         across = 1 - across
     return (across, along) if relation.endswith("of") else (along, across)
-
-
-def caption(scene: Scene) -> str:
-    """Say in English what the caption tells of a scene, the main object first."""
-    size = f"{scene.size} " if "size" in scene.said else ""
-    words = f"{scene.opening} a {size}{scene.main.colour} {scene.main.shape}"
-    words = words.replace(" a orange", " an orange")
-    if "texture" in scene.said and scene.main.texture != "plain":
-        words += f" {TEXTURES[scene.main.texture]}"
-    if "background" in scene.said:
-        words += f" on a {scene.background} background"
-    if "companions" in scene.said:
-        words += f", {_company(scene)}"
-    return words
-
-
-def _company(scene: Scene) -> str:
-    if not scene.companions:
-        return "with nothing else around it"
-    number, thing = len(scene.companions), scene.companions[0]
-    relation = {"left of": "to the left of", "right of": "to the right of"}
-    plural = "" if number == 1 else "es" if thing.shape.endswith("s") else "s"
-    return (
-        f"{relation.get(scene.relation, scene.relation)} {_NUMBERS[number]} small "
-        f"{thing.colour} {thing.shape}{plural}"
-    )
-
-
-def questions(scene: Scene) -> list[tuple[str, str]]:
-    """Return questions about a scene with their one-word answers, caption or not."""
-    main = scene.main
-    asked = [
-        (f"what colour is the {scene.size} {main.shape}?", main.colour),
-        (f"what shape is the {scene.size} {main.colour} object?", main.shape),
-        (f"what is the texture of the {main.colour} {main.shape}?", main.texture),
-        ("what colour is the background?", scene.background),
-        ("how many small objects are there?", _NUMBERS[len(scene.companions)]),
-    ]
-    if scene.companions:
-        small = f"small {scene.companions[0].colour} {scene.companions[0].shape}"
-        asked += [
-            (f"is the {main.colour} {main.shape} {relation} the {small}?", answer)
-            for relation in RELATIONS
-            for answer in ["yes" if relation == scene.relation else "no"]
-        ]
-    return asked
