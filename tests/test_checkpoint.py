@@ -1,6 +1,5 @@
 """Runs on disk: whole at any moment, opened again with the same vectors."""
 
-import json
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ from breadth.train import checkpoint
 from breadth.train.checkpoint import load_run, read_checkpoint, restore_training, save_checkpoint
 from breadth.train.embedder import open_run
 from breadth.train.recipe import TrainRecipe
+from breadth.train.run_folder import write_json
 from breadth.train.trainee import make_trainee
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
@@ -28,7 +28,7 @@ def make_run(out, terms, seed=0):
     trainee.optimiser.step()
     trainee.step = 1
     out.mkdir()
-    (out / "config.json").write_text(json.dumps({"recipe": recipe.to_json()}))
+    write_json(out / "config.json", {"recipe": recipe.to_json()})
     save_tokenizer(tokenizer, out / "tokenizer.json")
     save_checkpoint(out, trainee, {"position": 7})
     return trainee
@@ -72,6 +72,13 @@ def test_digests_tell_runs_apart(tmp_path):
         make_run(tmp_path / name, {"InfoNCE": 1}, seed)
     digests = [load_run(tmp_path / name).digest for name in "abc"]
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_run_keeps_the_order_of_its_terms(tmp_path):
+    """The first term measures those in units of gradient, so a run opens with the same first."""
+    terms = {"Tokens": 1, "Pixels": {"weight": 1, "unit": "gradient"}}
+    make_run(tmp_path / "run", terms)
+    assert list(load_run(tmp_path / "run").recipe.objective) == ["Tokens", "Pixels"]
 
 
 def test_captions_do_not_depend_on_their_company(tmp_path):

@@ -137,9 +137,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file, whole or not at all, in its own order: the first term is special."""
     with replaced(path) as file:
-        file.write((json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+        file.write((json.dumps(value, indent=1) + "\n").encode())
 
 
 def read_metrics(out: Path, up_to: int | None = None) -> list[dict[str, Any]]:
