@@ -11,6 +11,7 @@ import jinja2
 
 from breadth.loaders.errors import PoolError, Refused
 from breadth.loaders.manifest import MANIFEST_NAME, Manifest, find_shards
+from breadth.loaders.short_names import short_names
 from breadth.loaders.whole_file import replaced
 
 from .column_figures import column_categories, column_histograms, ledger_accounts
@@ -54,7 +55,8 @@ def report(
     if page.is_dir():
         raise Refused(f"report: {page} is a folder; give the page's file name: {page}/report.html")
     embedders = ["random_features"] + ([str(embedder)] if embedder else [])
-    sets = [_gather(Path(folder), name) for folder, name in _named(folders)]
+    folders = [Path(folder) for folder in folders]
+    sets = [_gather(*named) for named in zip(folders, short_names(folders, "report"), strict=True)]
     content: dict[str, Any] = {"format": FORMAT, "sets": [one.figures for one in sets]}
     content["diversity"] = [_diversity(sets, name) for name in embedders]
     content = _rounded(content)
@@ -64,19 +66,6 @@ def report(
         with replaced(path) as file:
             file.write(text.encode("utf-8", "backslashreplace"))  # a caption may hold half a pair
     return content
-
-
-def _named(folders: Sequence[Path]) -> list[tuple[Path, str]]:
-    """Give each folder the shortest end of its path that no other folder has."""
-    paths = [Path(folder).resolve() for folder in folders]
-    if len(set(paths)) < len(paths):
-        raise Refused("report: a folder is named twice; name each once")
-    longest = max(len(path.parts) for path in paths)
-    for length in range(1, longest + 1):
-        names = [Path(*path.parts[-length:]).as_posix() for path in paths]
-        if len(set(names)) == len(names):
-            break
-    return list(zip((Path(folder) for folder in folders), names, strict=True))
 
 
 def _gather(folder: Path, name: str) -> _Set:

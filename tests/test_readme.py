@@ -27,6 +27,7 @@ TREES = (
     "loaders",
     "train",
     "train/evaluate",
+    "train/page",
     "train/study",
     "scripts",
     "scripts/demo",

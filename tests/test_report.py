@@ -5,7 +5,6 @@ import json
 import re
 import tarfile
 from base64 import b64decode
-from html.parser import HTMLParser
 
 import cv2
 import numpy as np
@@ -21,6 +20,8 @@ from breadth.curate.shard_writer import write_shard
 from breadth.loaders.errors import Refused
 from breadth.loaders.manifest import Manifest
 from breadth.scripts.report import report as report_verb
+
+from .page_tags import Tags, check_stands_alone
 
 PARTS = 2
 EVIL = '<script>alert("caption")</script> & <img src=x onerror=y>'
@@ -149,29 +150,6 @@ def written(build):
     return content, (build / "report.html").read_text()
 
 
-class Tags(HTMLParser):
-    """Collects start tags with their attributes, and checks that tags close in order."""
-
-    VOID = {"meta", "img", "col", "link", "br", "wbr"}
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.open: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 def test_the_page_has_every_stage_and_number_of_the_funnel(build, written):
     """Every stage with its in, kept and reasons is on the page, under its own heading."""
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", written[1]))
@@ -244,20 +222,7 @@ def test_duplicates_stand_beside_their_witness_most_distant_first(written):
 
 def test_the_page_stands_alone_and_is_well_formed(written):
     """Nothing is fetched: no scripts or links out; tags close, pictures and charts are named."""
-    tags = Tags(written[1])
-    assert tags.open == []
-    names = {tag for tag, _ in tags.tags}
-    assert not names & {"script", "link", "iframe", "object", "base"}
-    for tag, attributes in tags.tags:
-        target = attributes.get("src") or attributes.get("href") or ""
-        assert not target or target.startswith(("#", "data:image/"))
-        assert tag != "img" or attributes["alt"]
-        assert tag != "svg" or attributes["aria-label"]
-    assert "@import" not in written[1] and "url(" not in written[1]
-    ids = [attributes["id"] for _, attributes in tags.tags if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    anchors = {a["href"][1:] for tag, a in tags.tags if tag == "a"}
-    assert anchors <= set(ids)
+    check_stands_alone(written[1])
 
 
 def test_captions_are_escaped_and_find_their_direction(written):

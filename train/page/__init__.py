@@ -1,0 +1,1 @@
+"""The page that shows runs beside each other: curves, scores, and what they make of pictures."""
