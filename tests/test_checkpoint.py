@@ -1,6 +1,5 @@
 """Runs on disk: whole at any moment, opened again with the same vectors."""
 
-
 import cv2
 import numpy as np
 import pytest

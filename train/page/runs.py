@@ -172,6 +172,15 @@ def _gradient_meaning(key: str) -> str:
     }.get(key.split("/")[0], "")
 
 
+def _notes(figures: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the names of the runs that each note of ``evaluate`` is said of."""
+    notes: dict[str, list[str]] = {}
+    for one in figures:
+        for note in one["scores"]["notes"] if one["scores"] else ():
+            notes.setdefault(note, []).append(one["name"])
+    return notes
+
+
 def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
@@ -201,6 +210,6 @@ def _render(shown: Sequence[_Shown], content: dict[str, Any], pairs: list[ShownP
         methods=METHOD_NAMES,
         charts=_charts(shown),
         rows=score_rows(results),
-        notes=[(one["name"], one["scores"]["notes"]) for one in figures if one["scores"]],
+        notes=_notes(figures),
         differences=differences([one.recipe for one in shown]),
     )

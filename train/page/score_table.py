@@ -4,6 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+WORDS = {
+    "knn": "nearest neighbours",
+    "vqa": "answers to",
+    "reconstruction": "loss of hidden patches / the mean patch's",
+    "caption loss": "caption loss, nats a token",
+}
+"""What a score is called whose name in ``evaluate`` leaves open what it is."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -51,12 +59,17 @@ def _row(name: str, found: Sequence[Found | None]) -> Row:
     ]
     counts = {one[0].get("n") for one in found if one} - {None}
     return Row(
-        name + ("\u00a0%" if is_share else ""),
+        _in_words(name) + ("\u00a0%" if is_share else ""),
         cells,
         " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)})) if counts else "",
         _percent(first.get("chance")),
         _percent(first.get("majority")),
     )
+
+
+def _in_words(name: str) -> str:
+    short = next((short for short in WORDS if f"{name} ".startswith(f"{short} ")), "")
+    return WORDS.get(short, "") + name.removeprefix(short)
 
 
 def _percent(share: float | None) -> str:
