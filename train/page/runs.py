@@ -26,12 +26,14 @@ from .seen_by_run import METHOD_NAMES, Seen, look
 FORMAT = 1
 TEMPLATES = Path(__file__).parent / "templates"
 DIGITS = 6  # significant digits of figures: the last bits of a sum depend on the machine
-FROM_ZERO = ("lr", "samples_per_s", "tflops", "mfu")
+FROM_ZERO = ("lr", "samples_per_s", "tflop_per_s", "mfu")
 MEANINGS = {
     "loss": ("loss", "the terms' weighted sum: compare it between equal terms and weights only"),
     "lr": ("learning rate", ""),
     "logit_scale": ("logit scale", "what similarities are multiplied by, at most 100"),
     "samples_per_s": ("pairs a second", "on the machine that trained the run"),
+    "tflop_per_s": ("TFLOP/s", "of the model's own arithmetic"),
+    "mfu": ("MFU", "share of the peak of the devices that trained the run"),
 }
 """Title and meaning of what a log line holds beside the terms."""
 

@@ -57,7 +57,7 @@ def _row(name: str, found: Sequence[Found | None]) -> Row:
         else f"{scale * one[0]['value']:{form}} ± {scale * one[0]['standard_error']:{form}}"
         for one in found
     ]
-    counts = {one[0].get("n") for one in found if one} - {None}
+    counts = [int(one[0]["n"]) for one in found if one and "n" in one[0]]
     return Row(
         _in_words(name) + ("\u00a0%" if is_share else ""),
         cells,
