@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from breadth.loaders.errors import PoolError, Refused
 from breadth.loaders.folder import open_folder
@@ -174,6 +175,11 @@ def _gradient_meaning(key: str) -> str:
     }.get(key.split("/")[0], "")
 
 
+def _breakable(name: str) -> Markup:
+    """Let a long name break after underscores and between folders."""
+    return escape(name).replace("/", Markup("/<wbr>")).replace("_", Markup("_<wbr>"))
+
+
 def _notes(figures: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Return the names of the runs that each note of ``evaluate`` is said of."""
     notes: dict[str, list[str]] = {}
@@ -202,6 +208,7 @@ def _render(shown: Sequence[_Shown], content: dict[str, Any], pairs: list[ShownP
         lstrip_blocks=True,
     )
     environment.globals |= {"mark": mark_svg}
+    environment.filters |= {"breakable": _breakable}
     figures = content["runs"]
     results = [one["scores"] for one in figures]
     return environment.get_template("runs.html").render(
