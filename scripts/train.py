@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,12 +27,23 @@ import click
     "--start", help="A run whose weights a new one begins with, where they fit: mae, then clip."
 )
 @click.option("--device", help="cpu, cuda or cuda:N; by default cuda where there is one.")
+@click.option(
+    "--shard", is_flag=True, help="Ranks share out the model's parameters, for large sizes (FSDP2)."
+)
 def train(
-    recipe: str, data: str, out: Path, subset: str | None, start: str | None, device: str | None
+    recipe: str,
+    data: str,
+    out: Path,
+    subset: str | None,
+    start: str | None,
+    device: str | None,
+    shard: bool,
 ) -> None:
     """Train RECIPE, a shipped name or a TOML file, on the pairs of a folder.
 
-    The same command goes on with an interrupted run, as if it had never stopped.
+    The same command goes on with an interrupted run, as if it had never stopped. Several processes
+    share each batch: torchrun --nproc-per-node 8 -m breadth.scripts.cli train RECIPE ...; any other
+    number of them may go on with the run.
     """
     import torch
 
@@ -40,14 +52,25 @@ def train(
 
     chosen = load_recipe(recipe)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    is_first = os.environ.get("RANK", "0") == "0"
     uids = None
     if subset is not None:
         uids, said = choose_pairs(data, subset, chosen.steps * chosen.batch_pairs)
-        click.echo(said, err=True)
+        if is_first:
+            click.echo(said, err=True)
     with progress_bar(chosen.steps) as progress:
         metrics = loop.train(
-            chosen, data, out, subset=uids, start=start, device=device, progress=progress
+            chosen,
+            data,
+            out,
+            subset=uids,
+            start=start,
+            device=device,
+            shard=shard,
+            progress=progress,
         )
+    if not is_first:
+        return
     losses = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("loss", *chosen.objective))
     click.echo(f"{out}: {metrics['step']} steps of {chosen.name}, {losses}")
     loading = json.loads((out / loop.LOADING_NAME).read_bytes())
@@ -92,5 +115,6 @@ def progress_bar(steps: int) -> Iterator[Callable[[dict[str, Any]], None]]:
         yield lambda metrics: bar.update(
             task,
             completed=metrics["step"],
-            now=f"loss {metrics['loss']:.3f}  {metrics['samples_per_s']:,.0f} pairs/s",
+            now=f"loss {metrics['loss']:.3f}  {metrics['samples_per_s']:,.0f} pairs/s, "
+            f"{metrics['mfu']:.1%} of peak",
         )

@@ -38,7 +38,7 @@ def test_a_checkpoint_gives_back_every_bit(tmp_path):
     trainee = make_run(tmp_path / "run", {"InfoNCE": 1, "Pixels": 1})
     tensors, state = read_checkpoint(tmp_path / "run")
     assert (tmp_path / "run" / "checkpoint.safetensors").stat().st_mode & 0o777 == 0o644
-    assert state == {"step": 1, "stream": {"position": 7}, "units": {}}
+    assert state == {"step": 1, "stream": {"position": 7}, "units": {}, "seen": {}}
     again = make_trainee(trainee.recipe, trainee.vocabulary, torch.device("cpu"))
     restore_training((tensors, state), again)
     assert again.step == 1

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from breadth.loaders.errors import Failed, PoolError, Refused
 from breadth.loaders.tokenize import encode, load_tokenizer
 
+from .digests import over_ranks
 from .model import Model, build_model
+from .parallel import share_like, whole
 from .recipe import TrainRecipe
 from .run_folder import CHECKPOINT, read_config
 from .trainee import Trainee
@@ -32,21 +34,18 @@ EMBED_PAIRS = 256  # at a time: bounds memory; results do not depend on it withi
 def save_checkpoint(out: Path, trainee: Trainee, stream: Mapping[str, Any]) -> None:
     """Replace the run's checkpoint; ``stream`` is the stream's state, as JSON values.
 
-    Raises Failed where the disk does not take it; the checkpoint before then stays.
+    All ranks call it and rank 0 writes: one file, whatever the number of ranks and whether they
+    shared out the model, so that any other number can go on. Raises Failed where the disk does not
+    take it; the checkpoint before then stays.
     """
-    tensors = {f"{AVERAGE}{name}": value.cpu() for name, value in trainee.average.items()}
-    for name, parameter in trainee.model.named_parameters():
-        tensors[f"{MODEL}{name}"] = parameter.detach().cpu()
-        for key, value in trainee.optimiser.state[parameter].items():
-            tensors[f"optimiser.{key}.{name}"] = value.detach().cpu()
-    state = {"step": trainee.step, "stream": stream, "units": trainee.units}
+    seen = over_ranks(trainee.seen, trainee.ranks)
+    tensors = dict(_gathered(trainee))
+    if trainee.ranks.rank > 0:
+        return
+    state = {"step": trainee.step, "stream": stream, "units": trainee.units, "seen": seen}
     temporary = out / (CHECKPOINT + ".tmp")
     try:
-        save_file(
-            {k: v.contiguous() for k, v in tensors.items()},
-            temporary,
-            metadata={"state": json.dumps(state, sort_keys=True)},
-        )
+        save_file(tensors, temporary, metadata={"state": json.dumps(state, sort_keys=True)})
         temporary.chmod(0o644)  # safetensors lets nobody else read it
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -56,6 +55,19 @@ def save_checkpoint(out: Path, trainee: Trainee, stream: Mapping[str, Any]) -> N
             f"cannot write {out / CHECKPOINT} ({error}); the checkpoint before is kept:"
             " make room and run the same command again"
         ) from error
+
+
+def _gathered(trainee: Trainee) -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor of a checkpoint, whole and on the CPU; on rank 0 alone."""
+    held = {f"{AVERAGE}{name}": value for name, value in trainee.average.items()}
+    for name, parameter in trainee.model.named_parameters():
+        held[f"{MODEL}{name}"] = parameter.detach()
+        for key, value in trainee.optimiser.state[parameter].items():
+            held[f"optimiser.{key}.{name}"] = value.detach()
+    for name, value in held.items():
+        gathered = whole(value)  # all ranks take part, one tensor at a time
+        if trainee.ranks.rank == 0:
+            yield name, gathered.cpu().contiguous()
 
 
 def read_checkpoint(out: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -72,18 +84,20 @@ def read_checkpoint(out: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | Non
 
 
 def restore_training(saved: tuple[dict[str, Tensor], dict[str, Any]], trainee: Trainee) -> None:
-    """Give a trainee what a checkpoint holds, bit for bit."""
+    """Give a trainee what a checkpoint holds, bit for bit; each rank takes its share."""
     tensors, state = saved
     restore_weights(_named(tensors, MODEL), trainee.model)
     for name, parameter in trainee.model.named_parameters():
         if f"optimiser.step.{name}" in tensors:  # a weight that never had a gradient has no state
             held = {key: tensors[f"optimiser.{key}.{name}"] for key in ADAM}
+            state_of = {k: share_like(v, parameter) for k, v in held.items() if k != "step"}
             # A fused AdamW keeps its step count where the parameter is.
-            state_of = {k: v.to(parameter.device) for k, v in held.items()}
+            state_of["step"] = held["step"].to(parameter.device)
             trainee.optimiser.state[parameter] = state_of
     for name, value in trainee.average.items():
-        value.copy_(tensors[f"{AVERAGE}{name}"])
+        value.copy_(share_like(tensors[f"{AVERAGE}{name}"], value))
     trainee.step, trainee.units = state["step"], state["units"]
+    trainee.seen = {n: s if trainee.ranks.rank == 0 else 0 for n, s in state["seen"].items()}
 
 
 def used_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -101,7 +115,7 @@ def restore_weights(weights: Mapping[str, Tensor], model: nn.Module) -> None:
         saved = weights.get(name)
         if saved is None or saved.shape != parameter.shape:
             raise PoolError(f"the checkpoint does not fit its config.json: {name}")
-        parameter.data.copy_(saved)
+        parameter.data.copy_(share_like(saved, parameter))
 
 
 @dataclass(frozen=True)

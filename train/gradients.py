@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .inputs import Inputs
+from .parallel import whole
 from .schedule import split_decoder
 from .step import Step
 
@@ -26,7 +27,7 @@ def term_gradients(step: Step, model: nn.Module, inputs: Inputs) -> dict[str, Te
         encoder, _ = split_decoder(model.named_parameters())
         found[name] = torch.cat(
             [
-                (torch.zeros_like(p) if p.grad is None else p.grad).detach().float().flatten()
+                whole(torch.zeros_like(p) if p.grad is None else p.grad).detach().float().flatten()
                 for _, p in encoder
             ]
         )

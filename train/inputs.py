@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from breadth.loaders.tokenize import MASK, PAD
 
 from .crops import DRAWS, Crop, draw_crop
-from .mask import Mask, hide_patches, hide_tokens
+from .mask import Mask, hide_patches, hide_tokens, widen
 from .recipe import TrainRecipe
 from .seeds import generator
-from .terms import Views
+from .terms import IGNORED, Views
 
 CORRUPTED, REPLACED = 0.8, 0.1  # shares of hidden tokens; BERT, section 3.1
 MOST_TOKENS = 4096  # of a context, for the hash of a caption
@@ -50,17 +51,26 @@ class Inputs:
             corrupted_BT=None if self.corrupted_BT is None else self.corrupted_BT[rows],
         )
 
-    def on(self, device: torch.device) -> "Inputs":
-        """Return them on a device; what needs a look at the values is done here, before."""
-        places, known = _places(self)
+    def on(self, device: torch.device, *, padded: bool = False) -> "Inputs":
+        """Return them on a device; what needs a look at the values is done here, before.
+
+        ``padded`` fills up places so that shapes are few, as compiled code wants them.
+        """
+        places, known = _places(self, padded)
+
+        def moved(tensor: Tensor) -> Tensor:
+            # From pinned memory a copy waits neither for the device nor holds up the host.
+            pinned = tensor.pin_memory() if device.type == "cuda" else tensor
+            return pinned.to(device, non_blocking=True)
+
         return Inputs(
-            self.images_BCHW.to(device),
-            self.tokens_BT.to(device),
-            {name: Mask(*(t.to(device) for t in mask)) for name, mask in self.masks.items()},
-            tuple(Crop(*(t.to(device) for t in crop)) for crop in self.crops),
-            None if self.corrupted_BT is None else self.corrupted_BT.to(device),
-            {name: flat.to(device) for name, flat in places.items()},
-            {name: value.to(device) for name, value in known.items()},
+            moved(self.images_BCHW),
+            moved(self.tokens_BT),
+            {name: Mask(*map(moved, mask)) for name, mask in self.masks.items()},
+            tuple(Crop(*map(moved, crop)) for crop in self.crops),
+            None if self.corrupted_BT is None else moved(self.corrupted_BT),
+            {name: moved(flat) for name, flat in places.items()},
+            {name: moved(value) for name, value in known.items()},
         )
 
 
@@ -97,7 +107,8 @@ def draw_inputs(
     if views & {"masked text", "corrupted text"}:
         # The whole context is drawn, so that a mask does not depend on the longest caption.
         noise_BT = uniform("words", recipe.context_length)[:, :length]
-        masks["masked text"] = hide_tokens(noise_BT, tokens_BT, recipe.text_mask)
+        mask = hide_tokens(noise_BT, tokens_BT, recipe.text_mask)
+        masks["masked text"] = widen(mask, _most_seen(recipe)) if recipe.compiled else mask
     if "corrupted text" in views:
         what_BT2 = uniform("corruption", recipe.context_length, 2)[:, :length]
         hidden_BT = masks["masked text"].hidden_BL
@@ -131,7 +142,14 @@ def caption_groups(tokens_BT: Tensor) -> Tensor:
     return (tokens_BT * factors[: tokens_BT.shape[1]]).sum(dim=1)
 
 
-def _places(inputs: Inputs) -> tuple[dict[str, Tensor], Views]:
+def _most_seen(recipe: TrainRecipe) -> int:
+    """Return how many tokens of a caption a masked view keeps at most."""
+    words = torch.arange(1, recipe.context_length - 1)
+    hidden = (words * recipe.text_mask).round().long().clamp(min=1)
+    return 2 + int((words - hidden).max())
+
+
+def _places(inputs: Inputs, padded: bool) -> tuple[dict[str, Tensor], Views]:
     """Return where tokens are predicted, and what is known of the views before they are encoded."""
     tokens_BT = inputs.tokens_BT
     places, known = {}, {"pairs": torch.tensor(len(tokens_BT))}
@@ -139,9 +157,22 @@ def _places(inputs: Inputs) -> tuple[dict[str, Tensor], Views]:
     if "masked image" in inputs.masks:
         known["hidden_patches"] = inputs.masks["masked image"].hidden_BL
     if "masked text" in inputs.masks:
-        places["hidden"] = inputs.masks["masked text"].hidden_BL.flatten().nonzero()[:, 0]
-        known["hidden_tokens"] = tokens_BT.flatten()[places["hidden"]]
+        hidden_BT = inputs.masks["masked text"].hidden_BL
+        places["hidden"], known["hidden_tokens"] = _targets(hidden_BT, tokens_BT, padded)
     following_BT = torch.cat([tokens_BT[:, 1:], torch.full_like(tokens_BT[:, :1], PAD)], dim=1)
-    places["before"] = (following_BT != PAD).flatten().nonzero()[:, 0]
-    known["caption_targets"] = following_BT.flatten()[places["before"]]
+    before = _targets(following_BT != PAD, following_BT, padded)
+    places["before"], known["caption_targets"] = before
     return places, known
+
+
+def _targets(chosen_BT: Tensor, tokens_BT: Tensor, padded: bool) -> tuple[Tensor, Tensor]:
+    """Return the chosen places as flat indices [M], and the tokens there, or no target at all.
+
+    Where padded, M is a multiple of B.
+    """
+    flat_M = chosen_BT.flatten().nonzero()[:, 0]
+    target_M = tokens_BT.flatten()[flat_M]
+    if padded:
+        empty = -len(flat_M) % len(tokens_BT)
+        flat_M, target_M = F.pad(flat_M, (0, empty)), F.pad(target_M, (0, empty), value=IGNORED)
+    return flat_M, target_M

@@ -3,12 +3,13 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer
 
 from breadth.loaders.errors import PoolError, Refused
@@ -18,8 +19,12 @@ from breadth.loaders.tokenize import load_tokenizer, save_tokenizer, train_token
 from breadth.loaders.whole_file import replaced
 
 from .checkpoint import read_checkpoint, restore_training, save_checkpoint, used_weights
+from .flops import pair_flops
+from .ranks import Ranks, join_ranks
 from .recipe import TrainRecipe
 from .run_folder import check_folder, cut_metrics, describe_run, hold_folder, last_metrics
+from .run_log import RunLog
+from .speed import Meter, device_peak
 from .trainee import Trainee, make_trainee, start_from
 from .update import Metrics, take_step
 
@@ -37,26 +42,75 @@ def train(
     subset: Iterable[str] | None = None,
     start: str | Path | None = None,
     device: str = "cpu",
+    shard: bool = False,
     progress: Progress | None = None,
 ) -> Metrics:
     """Train a run in ``out`` on the pairs of ``data``, from its last checkpoint if it has one.
 
     ``data`` may be a URL that fsspec knows; ``subset`` holds the uids to use; ``start`` is a run
     whose tokenizer, and whose weights where they fit, a new run begins with (MAE, then CLIP).
+    Started by torchrun, the ranks share each batch, and with ``shard`` the model too; all must see
+    ``out``, and rank 0 writes it. Another number of ranks may go on with a run.
     ``progress`` is shown each logged step's metrics; the last are returned. On the CPU an
     interrupted run ends in the same bits as one that was not.
 
     Raises Refused where the request is wrong, Failed where the loss is no number any more or the
     disk is full: the last checkpoint is kept then.
     """
-    out, place = Path(out), open_device(device)
+    out, begin = Path(out), None if start is None else Path(start)
+    with join_ranks(device) as (ranks, place), ExitStack() as held:
+        if shard and ranks.world == 1:
+            raise Refused("one process has nobody to share the model with: start it by torchrun")
+        folder, uids, config = ranks.agree(lambda: look(recipe, data, out, subset, begin))
+        tokenizer = ranks.first(lambda: open_tokenizer(begin or out, recipe, folder, uids))
+        open_stream = stream_of(recipe, folder, tokenizer, uids, out, ranks)
+        ranks.agree(open_stream)  # too few pairs are refused before anything is written
+        ranks.first(partial(hold, held, out, config))
+        saved = ranks.agree(partial(read_checkpoint, out))
+        ranks.agree(partial(check_sight, ranks.each(saved and saved[1]["step"]), out))
+        stream = open_stream(state=saved[1]["stream"] if saved else None)
+        trainee = make_trainee(recipe, tokenizer.get_vocab_size(), place, ranks, shard=shard)
+        if saved:
+            restore_training(saved, trainee)
+        elif begin is not None:
+            ranks.agree(partial(begin_with, trainee, begin))
+        ranks.first(partial(prepare_folder, out, tokenizer, trainee.step))
+        with stream:
+            take_steps(trainee, stream, out, progress)
+        return ranks.first(partial(finish, out, stream, recipe))
+
+
+def look(
+    recipe: TrainRecipe,
+    data: str | Path,
+    out: Path,
+    subset: Iterable[str] | None,
+    start: Path | None,
+) -> tuple[Folder, list[str] | None, dict[str, Any]]:
+    """Return the data, the uids to use and what config.json holds; write nothing.
+
+    Raises Refused where the data are none or ``out`` holds something else.
+    """
     folder = open_folder(data)
     uids = None if subset is None else sorted(set(subset))
-    about = {"digest": folder.digest, "pairs": len(folder)}
-    config = describe_run(recipe, about, uids, None if start is None else Path(start))
+    config = describe_run(recipe, {"digest": folder.digest, "pairs": len(folder)}, uids, start)
     check_folder(out, config)
-    tokenizer = open_tokenizer(out if start is None else Path(start), recipe, folder, uids)
-    open_stream = partial(
+    return folder, uids, config
+
+
+def stream_of(
+    recipe: TrainRecipe,
+    folder: Folder,
+    tokenizer: Tokenizer,
+    uids: list[str] | None,
+    out: Path,
+    ranks: Ranks,
+) -> Callable[..., Stream]:
+    """Return what opens this rank's stream of the run's pairs, at a state where one is given."""
+    # Half of the cores decode, shared by the ranks of this machine.
+    near = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    workers = max(1, len(os.sched_getaffinity(0)) // (2 * near)) if ranks.world > 1 else None
+    return partial(
         Stream,
         folder,
         batch_pairs=recipe.batch_pairs,
@@ -68,22 +122,33 @@ def train(
         subset=uids,
         weights=recipe.weights or None,
         quarantine=out / "quarantine",
+        rank=ranks.rank,
+        world=ranks.world,
+        workers=workers,
     )
-    open_stream()  # too few pairs are refused before anything is written
-    with hold_folder(out, config):
-        saved = read_checkpoint(out)
-        stream = open_stream(state=saved[1]["stream"] if saved else None)
-        save_tokenizer(tokenizer, out / "tokenizer.json")
-        trainee = make_trainee(recipe, tokenizer.get_vocab_size(), place)
-        if saved:
-            restore_training(saved, trainee)
-        elif start is not None:
-            begin_with(trainee, Path(start))
-        cut_metrics(out, trainee.step)
-        with stream:
-            take_steps(trainee, stream, out, progress)
-        write_loading(stream, recipe.batch_pairs, out / LOADING_NAME)
-        return last_metrics(out)
+
+
+def hold(held: ExitStack, out: Path, config: Mapping[str, Any]) -> None:
+    """Keep the run's folder for this process until the stack ends."""
+    held.enter_context(hold_folder(out, config))
+
+
+def check_sight(steps: list[int | None], out: Path) -> None:
+    """Refuse ranks that do not find the same checkpoint; ``steps`` are those they found."""
+    if len(set(steps)) > 1:
+        raise Refused(f"ranks find different checkpoints in {out}: give a folder that all share")
+
+
+def prepare_folder(out: Path, tokenizer: Tokenizer, step: int) -> None:
+    """Write the tokenizer and forget what was logged after a step."""
+    save_tokenizer(tokenizer, out / "tokenizer.json")
+    cut_metrics(out, step)
+
+
+def finish(out: Path, stream: Stream, recipe: TrainRecipe) -> Metrics:
+    """Write how the pairs were read; return the last metrics."""
+    write_loading(stream, recipe.batch_pairs, out / LOADING_NAME)
+    return last_metrics(out)
 
 
 def write_loading(stream: Stream, batch_pairs: int, file: Path) -> None:
@@ -96,17 +161,6 @@ def write_loading(stream: Stream, batch_pairs: int, file: Path) -> None:
     }
     with replaced(file) as sink:
         sink.write(json.dumps(said, indent=1).encode())
-
-
-def open_device(name: str) -> torch.device:
-    """Return the device of that name; raises Refused where this machine has none."""
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise Refused(f"there is no device {name!r} here ({reason}); use cpu") from error
-    return device
 
 
 def open_tokenizer(
@@ -131,26 +185,36 @@ def begin_with(trainee: Trainee, start: Path) -> None:
 
 def take_steps(trainee: Trainee, stream: Stream, out: Path, progress: Progress | None) -> None:
     """Train to the last step, logging and saving on the way."""
-    recipe, since, pairs = trainee.recipe, time.perf_counter(), 0
+    recipe, ranks = trainee.recipe, trainee.ranks
     if trainee.step >= recipe.steps:
         return
-    with (out / "metrics.jsonl").open("a") as log:
+    meter = Meter(device_peak(trainee.device, recipe.precision), ranks.world)
+    with RunLog(out, trainee.step) if ranks.rank == 0 else nullcontext() as log:
         for batch in stream:
-            measured = take_step(trainee, batch, out)
-            pairs += len(batch.uids)
+            taken = take_step(trainee, batch)
+            meter.add(recipe.batch_pairs)
             last = trainee.step == recipe.steps
-            if last or trainee.step == 1 or trainee.step % recipe.log_steps == 0:
-                speed = pairs / (time.perf_counter() - since)
-                metrics = measured | {"samples_per_s": round(speed, 1)}
-                log.write(json.dumps(metrics) + "\n")
-                log.flush()
-                if progress is not None:
-                    progress(metrics)
-                since, pairs = time.perf_counter(), 0
-            if last or trainee.step % recipe.checkpoint_steps == 0:
+            logs = last or trainee.step == 1 or trainee.step % recipe.log_steps == 0
+            saves = last or trainee.step % recipe.checkpoint_steps == 0
+            if logs or saves:
+                trainee.watch.look(recipe, ranks, out)
+            if logs:
+                flops = pair_flops(recipe, trainee.vocabulary, taken.lengths)
+                metrics = taken.metrics(trainee) | meter.read(flops)
+                show(metrics, log, progress)
+            if saves:
                 paused = time.perf_counter()
-                os.fsync(log.fileno())  # a checkpoint never outlives the metrics before it
+                if log is not None:
+                    log.sync()  # a checkpoint never outlives the metrics before it
                 save_checkpoint(out, trainee, stream.state())
-                since += time.perf_counter() - paused
+                meter.pause(time.perf_counter() - paused)
             if last:
                 return
+
+
+def show(metrics: Metrics, log: RunLog | None, progress: Progress | None) -> None:
+    """Write a step's metrics and show them to the caller; on rank 0 alone."""
+    if log is not None:
+        log.write(metrics)
+        if progress is not None:
+            progress(metrics)

@@ -6,6 +6,7 @@ Shapes: B batch, L positions (patches or caption tokens), K kept by the tower, D
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from breadth.loaders.tokenize import MASK, PAD
@@ -60,6 +61,13 @@ def hide_tokens(noise_BL: Tensor, tokens_BL: Tensor, ratio: float) -> Mask:
     return Mask(
         order_BL[:, :kept], slots < seen_B[:, None], rank_BL, visible_BL, real_BL & ~visible_BL
     )
+
+
+def widen(mask: Mask, slots: int) -> Mask:
+    """Give every caption that many slots, the added ones empty, so that shapes stay the same."""
+    empty = slots - mask.seen_BK.shape[1]
+    order_BL = mask.rank_BL.argsort(dim=1)
+    return mask._replace(keep_BK=order_BL[:, :slots], seen_BK=F.pad(mask.seen_BK, (0, empty)))
 
 
 def take(values_BLX: Tensor, keep_BK: Tensor) -> Tensor:

@@ -1,11 +1,21 @@
 """Several processes on one batch: what they exchange, exactly and with its gradient."""
 
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from breadth.loaders.errors import BreadthError, Failed, Refused
+
+T = TypeVar("T")
+
+ENDED = "ended by rank"
+"""The note that a rank leaves for the others when it cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,42 @@ class Ranks:
         gathered: Tensor = _Gather.apply(rows_bX, self)
         return gathered
 
+    def each(self, value: T) -> list[T]:
+        """Return every rank's value, in order; they travel pickled."""
+        if self.world == 1:
+            return [value]
+        values: list[T | None] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values  # type: ignore[return-value]
+
+    def agree(self, act: Callable[[], T]) -> T:
+        """Do the same on every rank, and go on only if it went well on all of them.
+
+        The lowest rank at which it did not raises its error; the others leave with that exit
+        status and say nothing, so that one mistake is one line.
+        """
+        made, error = None, None
+        try:
+            made = act()
+        except BreadthError as found:
+            error = found
+        statuses = self.each(None if error is None else error.exit_status)
+        wrong = [rank for rank, status in enumerate(statuses) if status is not None]
+        if wrong and self.rank != wrong[0]:
+            raise SystemExit(statuses[wrong[0]])
+        if error is not None:
+            raise error
+        return made  # type: ignore[return-value]
+
+    def first(self, act: Callable[[], T]) -> T:
+        """Do it on rank 0 alone and give all ranks what it returned; errors as in ``agree``."""
+        made = self.agree(lambda: act() if self.rank == 0 else None)
+        if self.world == 1:
+            return made  # type: ignore[return-value]
+        box = [made]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]  # type: ignore[return-value]
+
 
 ALONE = Ranks()
 
@@ -51,3 +97,67 @@ class _Gather(torch.autograd.Function):
         gradient = gradients[0].contiguous()
         dist.all_reduce(gradient)
         return gradient.chunk(ctx.ranks.world)[ctx.ranks.rank], None
+
+
+@contextmanager
+def join_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
+    """Join the processes that torchrun started, or be alone; give the ranks and this one's device.
+
+    "cuda" is the card of this process's number. A rank that ends with an error ends the others:
+    they leave silently, or raise Failed where it was killed. Raises Refused where this machine has
+    no such device.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    place = open_device(device, os.environ.get("LOCAL_RANK", "0") if world > 1 else None)
+    if world == 1:
+        yield ALONE, place
+        return
+    backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
+    store, rank, world = next(dist.rendezvous("env://"))
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world)
+    try:
+        yield Ranks(rank, world), place
+    except SystemExit:
+        raise
+    except Exception as error:
+        note = _note(store)
+        if note is None and not _is_broken(error):
+            store.set(ENDED, str(rank))
+            raise
+        if note is not None and note != str(rank):
+            raise SystemExit(1) from None
+        raise Failed(
+            f"rank {rank} lost the others; what they said, or what ended them, is above: the last"
+            " checkpoint is kept and the same command continues"
+        ) from error
+    dist.destroy_process_group()
+
+
+def open_device(name: str, local_rank: str | None = None) -> torch.device:
+    """Return the device of that name; raises Refused where this machine has none.
+
+    ``local_rank`` numbers the processes on one machine; without it "cuda" is the current card.
+    """
+    try:
+        device = torch.device(name)
+        if device.type == "cuda" and device.index is None and local_rank is not None:
+            device = torch.device("cuda", int(local_rank))
+            torch.cuda.set_device(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise Refused(f"there is no device {name!r} here ({reason}); use cpu") from error
+    return device
+
+
+def _note(store: Any) -> str | None:
+    """Return which rank said that it ended; None where none did or nobody can tell."""
+    try:
+        return store.get(ENDED).decode() if store.check([ENDED]) else None
+    except (RuntimeError, dist.DistError):
+        return None
+
+
+def _is_broken(error: Exception) -> bool:
+    """Tell whether it is the exchange that failed, not what this rank did itself."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error).lower()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from .parallel import clip_norm_
 from .recipe import TrainRecipe
 
 MAX_LOGIT_SCALE = math.log(100.0)  # CLIP, section 2.5
@@ -37,9 +38,11 @@ def make_optimiser(recipe: TrainRecipe, model: nn.Module) -> torch.optim.AdamW:
     """Make AdamW; norms, biases, single tokens and the logit scale do not decay."""
     parameters = list(model.parameters())
     decayed = {"params": [p for p in parameters if p.ndim >= 2]}
-    others = {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}
+    others = {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0}
+    # By themselves: ranks that share out parameters keep these whole.
+    numbers = {"params": [p for p in parameters if p.ndim == 0], "weight_decay": 0.0}
     return torch.optim.AdamW(
-        [group for group in (decayed, others) if group["params"]],
+        [group for group in (decayed, others, numbers) if group["params"]],
         lr=recipe.lr,
         betas=(0.9, recipe.beta2),
         weight_decay=recipe.weight_decay,
@@ -50,9 +53,5 @@ def make_optimiser(recipe: TrainRecipe, model: nn.Module) -> torch.optim.AdamW:
 def clip_gradients(recipe: TrainRecipe, model: nn.Module) -> Tensor:
     """Clip the encoder's and the decoder's gradient, each by its norm; return their norms."""
     groups = split_decoder(model.named_parameters())
-    norms = [
-        nn.utils.clip_grad_norm_([p for _, p in group], recipe.clip_norm)
-        for group in groups
-        if group
-    ]
+    norms = [clip_norm_([p for _, p in group], recipe.clip_norm) for group in groups if group]
     return torch.stack(norms)

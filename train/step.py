@@ -5,7 +5,7 @@ are computed first without a graph, the gradient of the loss on them is taken, a
 micro-batch is then encoded once more to carry it on. Source: Gao et al. 2021 (GradCache).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -25,23 +25,28 @@ ROWS = (*EMBEDDINGS, "caption_group")
 
 @dataclass(frozen=True)
 class Step:
-    """How gradients are taken: ``model`` may be wrapped by an engine that sums them over ranks."""
+    """How gradients are taken: ``model`` may be wrapped by an engine that averages over ranks."""
 
     recipe: TrainRecipe
     model: nn.Module
     device: torch.device
     ranks: Ranks = ALONE
+    numbers: Sequence[nn.Parameter] = ()  # parameters that the engine leaves to us
 
     def backward(self, inputs: Inputs, weights: Mapping[str, float]) -> dict[str, Tensor]:
         """Add the gradient of the weighted sum of term means; return the means over all ranks."""
         size = self.recipe.micro_batch_pairs or len(inputs.tokens_BT)
         size = max(1, min(size // self.ranks.world, len(inputs.tokens_BT)))
         starts = range(0, len(inputs.tokens_BT), size)
-        parts = [inputs.part(at, at + size).on(self.device) for at in starts]
+        padded = self.recipe.compiled
+        parts = [inputs.part(at, at + size).on(self.device, padded=padded) for at in starts]
         counts = self._counts(parts)
         # An engine averages over ranks what is to be summed.
         scale = {n: w * self.ranks.world / counts[n] for n, w in weights.items()}
         sums = self._whole(parts[0], scale) if len(parts) == 1 else self._cached(parts, scale)
+        for number in self.numbers:
+            if number.grad is not None:
+                number.grad = self.ranks.total(number.grad) / self.ranks.world
         return {name: self.ranks.total(total) / counts[name] for name, total in sums.items()}
 
     def _counts(self, parts: list[Inputs]) -> dict[str, Tensor]:
@@ -56,9 +61,9 @@ class Step:
 
     def _whole(self, part: Inputs, scale: Mapping[str, Tensor]) -> dict[str, Tensor]:
         views = self._encode(part)
-        coupled, weighted = self._losses(self._gathered(views), scale, coupled=True)
-        alone, weighted_alone = self._losses(views, scale, coupled=False)
-        _back(weighted + weighted_alone)
+        coupled, weighted, used = self._losses(self._gathered(views), scale, coupled=True)
+        alone, weighted_alone, used_alone = self._losses(views, scale, coupled=False)
+        _back(weighted + weighted_alone + _nothing(views, used | used_alone))
         return self._in_order(coupled | alone)
 
     def _cached(self, parts: list[Inputs], scale: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -67,15 +72,17 @@ class Step:
         if any(w.term.coupled for w in self.recipe.objective.values()):
             with torch.no_grad():
                 leaves = _leaves([self._encode(part, self._bare) for part in parts])
-            sums, weighted = self._losses(self._gathered(leaves), scale, coupled=True)
+            sums, weighted, _ = self._losses(self._gathered(leaves), scale, coupled=True)
             _back(weighted)
+            leaves = {name: leaf for name, leaf in leaves.items() if leaf.grad is not None}
         at = 0
         for number, part in enumerate(parts):
             is_last, rows = number == len(parts) - 1, slice(at, at + len(part.tokens_BT))
             with nullcontext() if is_last else self._unsynchronised():
                 views = self._encode(part)
-                alone, weighted = self._losses(views, scale, coupled=False)
-                _back(weighted + _carried(views, leaves, rows, is_last))
+                alone, weighted, used = self._losses(views, scale, coupled=False)
+                weighted = weighted + _carried(views, leaves, rows, is_last)
+                _back(weighted + _nothing(views, used | leaves.keys()))
             for name, total in alone.items():
                 sums[name] = sums.get(name, 0) + total
             at = rows.stop
@@ -83,31 +90,38 @@ class Step:
 
     def _encode(self, part: Inputs, model: nn.Module | None = None) -> Views:
         """Encode a part; whatever the precision of the towers, losses are in float32 at least."""
-        is_half = self.recipe.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
-            views: Views = (model or self.model)(part)
-        if not is_half:
+        views: Views
+        encode = model or self.model
+        if self.recipe.precision == "float32":
+            views = encode(part)
             return views
+        with torch.autocast(self.device.type, torch.bfloat16):
+            views = encode(part)
         return {k: v.float() if v.is_floating_point() else v for k, v in views.items()}
 
     def _losses(
         self, views: Views, scale: Mapping[str, Tensor], *, coupled: bool
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the sums of one kind of terms, without a graph, and their weighted sum with it."""
-        sums, weighted = {}, torch.zeros((), device=self.device)
+    ) -> tuple[dict[str, Tensor], Tensor, set[str]]:
+        """Return the sums of one kind of terms, their weighted sum with a graph, and what it used.
+
+        The sums themselves have no graph.
+        """
+        sums, weighted, used = {}, torch.zeros((), device=self.device), set()
         for name, entry in self.recipe.objective.items():
             if entry.term.coupled == coupled:
-                total, _ = entry.term.loss(views)
+                watched = _Watched(views)
+                total, _ = entry.term.loss(watched)
                 sums[name] = total.detach()
                 if name in scale:
                     weighted = weighted + scale[name] * total
-        return sums, weighted
+                    used |= watched.used
+        return sums, weighted, used
 
     def _gathered(self, views: Views) -> Views:
         """Set the embeddings of all ranks beside this rank's."""
         every = {f"all_{name}": self.ranks.gather(views[name]) for name in ROWS if name in views}
         first = self.ranks.rank * len(views["caption_group"])
-        return {**views, **every, "first": torch.tensor(first, device=self.device)}
+        return {**views, **every, "first": torch.full((), first, device=self.device)}
 
     @property
     def _bare(self) -> nn.Module:
@@ -150,8 +164,33 @@ def _carried(views: Views, leaves: Views, rows: slice, is_last: bool) -> Tensor:
     """Return a number whose gradient is that of the coupled terms, by way of this part."""
     total = torch.zeros((), device=views["pairs"].device)
     for name, leaf in leaves.items():
-        if leaf.grad is not None and name in EMBEDDINGS:
+        assert leaf.grad is not None
+        if name in EMBEDDINGS:
             total = total + (views[name] * leaf.grad[rows]).sum()
-        elif leaf.grad is not None and is_last:
+        elif is_last:
             total = total + views[name] * leaf.grad
+    return total
+
+
+class _Watched(dict[str, Tensor]):
+    """Views that remember which of them were used."""
+
+    def __init__(self, views: Views) -> None:
+        super().__init__(views)
+        self.used: set[str] = set()
+
+    def __getitem__(self, name: str) -> Tensor:
+        self.used.add(name.removeprefix("all_"))
+        return super().__getitem__(name)
+
+
+def _nothing(views: Views, used: Set[str]) -> Tensor:
+    """Return 0 with a graph to the views that no term used.
+
+    An engine waits for the gradient of every parameter behind what the model gave.
+    """
+    total = torch.zeros((), device=views["pairs"].device)
+    for name, view in views.items():
+        if view.requires_grad and name not in used:
+            total = total + 0 * view.sum()
     return total

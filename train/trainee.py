@@ -4,22 +4,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .digests import Sums
+from .finite import FiniteWatch
 from .model import Model, build_model
+from .parallel import mine, share_like, single_numbers, spread_model
 from .ranks import ALONE, Ranks
 from .recipe import TrainRecipe
 from .schedule import make_optimiser
 from .step import Step
-
-EMA = "ema."
 
 
 @dataclass
 class Trainee:
     """A model in training; ``average`` are its averaged weights where the recipe wants them.
 
-    ``units`` are the lengths of the terms that are weighed in units of gradient.
+    ``units`` are the lengths of the terms that are weighed in units of gradient; ``seen`` are this
+    rank's sums of what it was given (``digests``), ``watch`` what became of its loss.
     """
 
     recipe: TrainRecipe
@@ -27,35 +29,49 @@ class Trainee:
     optimiser: torch.optim.Optimizer
     step_of: Step
     vocabulary: int
+    watch: FiniteWatch
     step: int = 0
     units: dict[str, float] = field(default_factory=dict)
     average: dict[str, Tensor] = field(default_factory=dict)
+    seen: Sums = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.step_of.device
 
+    @property
+    def ranks(self) -> Ranks:
+        """Which part of every batch is given to it."""
+        return self.step_of.ranks
+
     @torch.no_grad()
     def follow(self) -> None:
         """Move the averaged weights a little towards the weights."""
         for name, parameter in self.model.named_parameters():
             if name in self.average:
-                self.average[name].lerp_(parameter, 1 - self.recipe.ema)
+                mine(self.average[name]).lerp_(mine(parameter), 1 - self.recipe.ema)
 
 
 def make_trainee(
-    recipe: TrainRecipe, vocabulary: int, device: torch.device, ranks: Ranks = ALONE
+    recipe: TrainRecipe,
+    vocabulary: int,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+    *,
+    shard: bool = False,
 ) -> Trainee:
-    """Make a model and its optimiser at step 0."""
+    """Make a model and its optimiser at step 0, a share of both where ranks ``shard`` it."""
     model = build_model(recipe, vocabulary).to(device).train()
-    runs: nn.Module = torch.compile(model) if recipe.compiled else model  # type: ignore[assignment]
+    runs = spread_model(model, ranks, compiled=recipe.compiled, shard=shard)
+    numbers = single_numbers(model) if shard else ()
     trainee = Trainee(
         recipe,
         model,
         make_optimiser(recipe, model),
-        Step(recipe, runs, device, ranks),
+        Step(recipe, runs, device, ranks, numbers),
         vocabulary,
+        FiniteWatch(device),
     )
     if recipe.ema:
         trainee.average = {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -69,7 +85,7 @@ def start_from(trainee: Trainee, weights: Mapping[str, Tensor]) -> list[str]:
         for name, parameter in trainee.model.named_parameters():
             given = weights.get(name)
             if given is not None and given.shape == parameter.shape:
-                parameter.copy_(given)
+                parameter.copy_(share_like(given, parameter))
                 taken.append(name)
             if name in trainee.average:
                 trainee.average[name].copy_(parameter)

@@ -1,14 +1,14 @@
-"""One update of the weights: draw, take the gradient, clip, step, and say what was measured."""
+"""One update of the weights: draw, take the gradient, clip, step; and say what was measured."""
 
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from breadth.loaders.batch import Batch
-from breadth.loaders.errors import Failed
 
+from .digests import add_batch, digest_metrics, over_ranks
+from .flops import Lengths, lengths_of
 from .gradients import BALANCE_STEPS, compare, gradient_units, term_gradients
 from .inputs import Inputs, draw_inputs
 from .schedule import MAX_LOGIT_SCALE, clip_gradients, learning_rate
@@ -18,32 +18,52 @@ from .trainee import Trainee
 Metrics = dict[str, Any]
 
 
-def take_step(trainee: Trainee, batch: Batch, out: Path) -> Metrics:
-    """Update the weights with one batch; return the step's metrics."""
+class Taken:
+    """What one step measured, still on the device: to read it makes the host wait."""
+
+    def __init__(self, rate: float, scalars: dict[str, Tensor], compared: Metrics, inputs: Inputs):
+        self._rate, self._scalars, self._compared = rate, scalars, compared
+        self._inputs = inputs
+
+    def metrics(self, trainee: Trainee) -> Metrics:
+        """Return the step's log line but for speed; all ranks ask together."""
+        values = torch.stack([s.detach().float() for s in self._scalars.values()]).tolist()
+        read = dict(zip(self._scalars, values, strict=True))
+        scale = {"logit_scale": read.pop("logit_scale")} if "logit_scale" in read else {}
+        seen = digest_metrics(over_ranks(trainee.seen, trainee.ranks))
+        head = {"step": trainee.step, "loss": read.pop("loss"), "lr": self._rate}
+        return {**head, **read, **self._compared, **scale, **seen}
+
+    @property
+    def lengths(self) -> Lengths:
+        """How long this rank's captions were."""
+        return lengths_of(self._inputs)
+
+
+def take_step(trainee: Trainee, batch: Batch) -> Taken:
+    """Update the weights with one batch; nothing here waits for the device."""
     recipe, model, step = trainee.recipe, trainee.model, trainee.step
-    vocabulary, rank = trainee.vocabulary, trainee.step_of.ranks.rank
+    vocabulary, rank = trainee.vocabulary, trainee.ranks.rank
     inputs = draw_inputs(recipe, batch.images, batch.tokens, step, vocabulary=vocabulary, rank=rank)
+    add_batch(trainee.seen, batch.uids, batch.positions, inputs)
     compared = look_at_gradients(trainee, inputs)
     weights = weights_at(recipe.objective, step / recipe.steps, trainee.units)
     trainee.optimiser.zero_grad(set_to_none=True)
     means = trainee.step_of.backward(inputs, weights)
     loss = torch.stack([weights[name] * mean for name, mean in means.items()]).sum()
-    norms = clip_gradients(recipe, model)
+    trainee.watch.note(step, loss, clip_gradients(recipe, model), batch.uids)
     rate = learning_rate(recipe, step)
-    if not bool((loss.isfinite() & norms.isfinite().all()).item()):
-        report_not_finite(trainee, loss, rate, batch, out)
     for group in trainee.optimiser.param_groups:
         group["lr"] = rate
     trainee.optimiser.step()
     trainee.step += 1
-    metrics: Metrics = {"step": trainee.step, "loss": loss.item(), "lr": rate}
-    metrics |= {name: mean.item() for name, mean in means.items()} | compared
+    scalars = {"loss": loss, **means}
     if "image" in model.views:
         with torch.no_grad():
             model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
-        metrics["logit_scale"] = model.logit_scale.exp().item()
+            scalars["logit_scale"] = model.logit_scale.exp()
     trainee.follow()
-    return metrics
+    return Taken(rate, scalars, compared, inputs)
 
 
 def look_at_gradients(trainee: Trainee, inputs: Inputs) -> Metrics:
@@ -58,16 +78,3 @@ def look_at_gradients(trainee: Trainee, inputs: Inputs) -> Metrics:
     if is_due:
         trainee.units = gradient_units(trainee.step_of, gradients)
     return compare(gradients) if is_logged else {}
-
-
-def report_not_finite(
-    trainee: Trainee, loss: Tensor, rate: float, batch: Batch, out: Path
-) -> NoReturn:
-    """Raise Failed, with the batch's uids in a file; weights and checkpoint stay as they are."""
-    listed = out / "not_finite.txt"
-    listed.write_text("\n".join(batch.uids) + "\n", encoding="utf-8")
-    raise Failed(
-        f"loss or gradient is not finite at step {trainee.step + 1} (loss {loss.item():.4g},"
-        f" learning rate {rate:.3g}, uids of the batch from {batch.uids[0]} on in {listed});"
-        " the last checkpoint is kept: train again in another folder with a smaller lr"
-    )
