@@ -1,25 +1,19 @@
 """Training: equal curves, exact continuation, and what it says when it cannot go on."""
 
-import json
 from dataclasses import replace
-from hashlib import blake2b
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
-from breadth.curate.shard_writer import write_folder
 from breadth.loaders.errors import Failed, OutputError, PoolError, Refused
 from breadth.train import checkpoint, loop
 from breadth.train.checkpoint import load_run, read_checkpoint
 from breadth.train.loop import train
 from breadth.train.model import build_model
-from breadth.train.recipe import TrainRecipe
 from breadth.train.terms import InfoNCE
 
-COLOURS = {"red": (40, 40, 220), "green": (40, 200, 40), "blue": (220, 60, 40), "grey": (128,) * 3}
-JOINT = {"InfoNCE": 1, "Pixels": 1, "Tokens": 0.5}
+from .bars import JOINT, curve, make_recipe, write_bars
 
 
 @pytest.fixture(autouse=True)
@@ -33,42 +27,8 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Return a folder of 64 pairs: a coloured bar at one of 16 heights, and its caption."""
-    folder, pairs = tmp_path_factory.mktemp("data") / "pairs", []
-    for number in range(64):
-        colour, height = list(COLOURS)[number % 4], number // 4
-        picture = np.full((32, 32, 3), 250, np.uint8)
-        picture[2 * height : 2 * height + 2] = COLOURS[colour]
-        caption = f"a {colour} bar on line {'abcdefghijklmnop'[height]}"
-        uid = blake2b(caption.encode(), digest_size=16).hexdigest()
-        encoded = cv2.imencode(".png", picture)[1].tobytes()
-        pairs.append(({"uid": uid, "caption": caption}, encoded, "png"))
-    write_folder(folder, pairs, name="bars", pairs_per_shard=40)
-    return folder
-
-
-def make_recipe(terms=JOINT, **options):
-    """Return a recipe of a few quick steps."""
-    defaults = {
-        "steps": 6,
-        "patch_px": 8,
-        "batch_pairs": 32,
-        "vocabulary": 300,
-        "log_steps": 1,
-        "checkpoint_steps": 4,
-        "warmup_steps": 2,
-        "lr": 3e-3,
-    }
-    return TrainRecipe(**{"name": "t", "terms": terms, **defaults, **options})
-
-
-def curve(out):
-    """Return a run's metrics without its speed."""
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    for row in rows:
-        row.pop("peak", None)
-        assert all(row.pop(speed) > 0 for speed in ("samples_per_s", "tflop_per_s", "mfu"))
-    return rows
+    """Return a folder of 64 pairs."""
+    return write_bars(tmp_path_factory.mktemp("data") / "pairs")
 
 
 def weights(out):

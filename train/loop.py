@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from tokenizers import Tokenizer
 
 from breadth.loaders.errors import PoolError, Refused
@@ -57,71 +58,88 @@ def train(
     Raises Refused where the request is wrong, Failed where the loss is no number any more or the
     disk is full: the last checkpoint is kept then.
     """
-    out, begin = Path(out), None if start is None else Path(start)
-    with join_ranks(device) as (ranks, place), ExitStack() as held:
+    with join_ranks(device) as (ranks, place):
         if shard and ranks.world == 1:
             raise Refused("one process has nobody to share the model with: start it by torchrun")
-        folder, uids, config = ranks.agree(lambda: look(recipe, data, out, subset, begin))
-        tokenizer = ranks.first(lambda: open_tokenizer(begin or out, recipe, folder, uids))
-        open_stream = stream_of(recipe, folder, tokenizer, uids, out, ranks)
-        ranks.agree(open_stream)  # too few pairs are refused before anything is written
-        ranks.first(partial(hold, held, out, config))
+        look = partial(look_at, recipe, data, Path(out), subset, start)
+        request = ranks.agree(look)
+        return run_on(ranks, place, request, shard=shard, progress=progress)
+
+
+class Request(NamedTuple):
+    """What is to be trained, on which pairs, where; ``config`` is what config.json holds."""
+
+    recipe: TrainRecipe
+    folder: Folder
+    out: Path
+    uids: list[str] | None
+    start: Path | None
+    config: dict[str, Any]
+
+
+def look_at(
+    recipe: TrainRecipe,
+    data: str | Path,
+    out: Path,
+    subset: Iterable[str] | None,
+    start: str | Path | None,
+) -> Request:
+    """Open the data and look at ``out``, writing nothing; raises Refused where one is wrong."""
+    folder, begin = open_folder(data), None if start is None else Path(start)
+    uids = None if subset is None else sorted(set(subset))
+    about = {"digest": folder.digest, "pairs": len(folder)}
+    config = describe_run(recipe, about, uids, begin)
+    check_folder(out, config)
+    return Request(recipe, folder, out, uids, begin, config)
+
+
+def run_on(
+    ranks: Ranks,
+    place: torch.device,
+    request: Request,
+    *,
+    shard: bool,
+    progress: Progress | None,
+) -> Metrics:
+    """Train on some ranks; what raises on one of them ends all."""
+    recipe, out, start = request.recipe, request.out, request.start
+    tokenizer = ranks.first(partial(open_tokenizer, request))
+    open_stream = stream_of(request, tokenizer, ranks)
+    ranks.agree(open_stream)  # too few pairs are refused before anything is written
+    with ExitStack() as held:
+        ranks.first(partial(hold, held, out, request.config))
         saved = ranks.agree(partial(read_checkpoint, out))
         ranks.agree(partial(check_sight, ranks.each(saved and saved[1]["step"]), out))
         stream = open_stream(state=saved[1]["stream"] if saved else None)
         trainee = make_trainee(recipe, tokenizer.get_vocab_size(), place, ranks, shard=shard)
         if saved:
             restore_training(saved, trainee)
-        elif begin is not None:
-            ranks.agree(partial(begin_with, trainee, begin))
+        elif start is not None:
+            ranks.agree(partial(begin_with, trainee, start))
         ranks.first(partial(prepare_folder, out, tokenizer, trainee.step))
         with stream:
             take_steps(trainee, stream, out, progress)
         return ranks.first(partial(finish, out, stream, recipe))
 
 
-def look(
-    recipe: TrainRecipe,
-    data: str | Path,
-    out: Path,
-    subset: Iterable[str] | None,
-    start: Path | None,
-) -> tuple[Folder, list[str] | None, dict[str, Any]]:
-    """Return the data, the uids to use and what config.json holds; write nothing.
-
-    Raises Refused where the data are none or ``out`` holds something else.
-    """
-    folder = open_folder(data)
-    uids = None if subset is None else sorted(set(subset))
-    config = describe_run(recipe, {"digest": folder.digest, "pairs": len(folder)}, uids, start)
-    check_folder(out, config)
-    return folder, uids, config
-
-
-def stream_of(
-    recipe: TrainRecipe,
-    folder: Folder,
-    tokenizer: Tokenizer,
-    uids: list[str] | None,
-    out: Path,
-    ranks: Ranks,
-) -> Callable[..., Stream]:
+def stream_of(request: Request, tokenizer: Tokenizer, ranks: Ranks) -> Callable[..., Stream]:
     """Return what opens this rank's stream of the run's pairs, at a state where one is given."""
+    recipe = request.recipe
     # Half of the cores decode, shared by the ranks of this machine.
     near = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     workers = max(1, len(os.sched_getaffinity(0)) // (2 * near)) if ranks.world > 1 else None
     return partial(
         Stream,
-        folder,
+        request.folder,
         batch_pairs=recipe.batch_pairs,
         seed=recipe.seed,
         image_px=recipe.image_px,
         tokenizer=tokenizer,
         context_length=recipe.context_length,
         augment=recipe.augment,
-        subset=uids,
+        subset=request.uids,
         weights=recipe.weights or None,
-        quarantine=out / "quarantine",
+        quarantine=request.out / "quarantine",
         rank=ranks.rank,
         world=ranks.world,
         workers=workers,
@@ -163,15 +181,14 @@ def write_loading(stream: Stream, batch_pairs: int, file: Path) -> None:
         sink.write(json.dumps(said, indent=1).encode())
 
 
-def open_tokenizer(
-    out: Path, recipe: TrainRecipe, folder: Folder, uids: list[str] | None
-) -> Tokenizer:
+def open_tokenizer(request: Request) -> Tokenizer:
     """Load the run's tokenizer, or learn one from the captions that the run will see."""
-    if (out / "tokenizer.json").is_file():
-        return load_tokenizer(out / "tokenizer.json")
-    rows = np.arange(len(folder)) if uids is None else folder.rows_of(uids)
+    folder, file = request.folder, (request.start or request.out) / "tokenizer.json"
+    if file.is_file():
+        return load_tokenizer(file)
+    rows = np.arange(len(folder)) if request.uids is None else folder.rows_of(request.uids)
     some = rows[:: -(-len(rows) // TOKENIZER_CAPTIONS) or 1]
-    return train_tokenizer((folder.caption(row) for row in some), recipe.vocabulary)
+    return train_tokenizer((folder.caption(row) for row in some), request.recipe.vocabulary)
 
 
 def begin_with(trainee: Trainee, start: Path) -> None:

@@ -1,5 +1,6 @@
 """One model on several ranks: a copy on each (DDP), or a share of each parameter (FSDP2)."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,10 @@ def spread_model(model: Model, ranks: Ranks, *, compiled: bool, shard: bool) -> 
         model.compile()
     if ranks.world == 1:
         return model
-    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+    with warnings.catch_warnings():
+        # torch 2.13 renames broadcast_buffers; torch 2.7 does not know the new name
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def single_numbers(model: nn.Module) -> list[nn.Parameter]:

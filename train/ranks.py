@@ -1,9 +1,12 @@
 """Several processes on one batch: what they exchange, exactly and with its gradient."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
 from typing import Any, TypeVar
 
 import torch
@@ -113,7 +116,8 @@ def join_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
         yield ALONE, place
         return
     backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
-    store, rank, world = next(dist.rendezvous("env://"))
+    every, rank, world = _meeting()
+    store = dist.PrefixStore(f"{next(_JOINED)}", every)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world)
     try:
         yield Ranks(rank, world), place
@@ -130,7 +134,19 @@ def join_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
             f"rank {rank} lost the others; what they said, or what ended them, is above: the last"
             " checkpoint is kept and the same command continues"
         ) from error
+    gc.collect()  # a wrapped model that outlives its group waits for it for ever
     dist.destroy_process_group()
+
+
+_JOINED = count()
+"""Numbers the times that this process joined the others: each has names of its own."""
+
+
+@lru_cache(maxsize=1)
+def _meeting() -> tuple[Any, int, int]:
+    """Return the store that torchrun set up, this process's rank and how many there are."""
+    store, rank, world = next(dist.rendezvous("env://"))
+    return store, rank, world
 
 
 def open_device(name: str, local_rank: str | None = None) -> torch.device:
