@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from breadth.loaders.errors import Failed
 from breadth.scripts.cli import main
 from breadth.train.checkpoint import read_checkpoint
 from breadth.train.gradients import term_gradients
@@ -132,12 +133,10 @@ def be_killed(data, out, recipe):
         if metrics["step"] == 5:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    main_line = train
     try:
-        main_line(recipe, data, out, progress=kill)
-    except Exception as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(1)
+        train(recipe, data, out, progress=kill)
+    except Failed as error:
+        sys.exit(str(error))
 
 
 def like(found, expected):
