@@ -1,10 +1,13 @@
 """Training: equal curves, exact continuation, and what it says when it cannot go on."""
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch._dynamo.utils import counters
 
 from breadth.loaders.errors import Failed, OutputError, PoolError, Refused
 from breadth.train import checkpoint, loop
@@ -59,7 +62,7 @@ def test_loss_falls_on_64_pairs(data, tmp_path):
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(data, tmp_path):
     """Stopped between checkpoints and started again: equal curve, weights and optimiser."""
-    recipe, whole, broken = make_recipe(), tmp_path / "whole", tmp_path / "broken"
+    recipe, whole, broken = make_recipe(ema=0.8), tmp_path / "whole", tmp_path / "broken"
     train(recipe, data, whole)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, data, broken, progress=stop_at(5))
@@ -155,6 +158,74 @@ def test_weight_zero_is_clip_bit_for_bit(data, tmp_path):
     assert clip.keys() == zero.keys()
     assert all(torch.equal(clip[name], zero[name]) for name in clip)
     assert curve(tmp_path / "clip") == curve(tmp_path / "zero")
+
+
+def test_a_placebo_s_encoder_is_clip_s_after_50_steps(data, tmp_path):
+    """A decoder that learns from features it cannot change leaves no bit of the encoder other."""
+    options = {"steps": 50, "checkpoint_steps": 50, "log_steps": 50}
+    train(make_recipe({"InfoNCE": 1}, **options), data, tmp_path / "clip")
+    train(make_recipe(placebo=True, **options), data, tmp_path / "placebo")
+    clip, placebo = weights(tmp_path / "clip"), weights(tmp_path / "placebo")
+    assert all(torch.equal(value, placebo[name]) for name, value in clip.items())
+    begun = dict(build_model(make_recipe(placebo=True), 300).named_parameters())
+    decoder = [name for name in begun if name.startswith("decoder.")]
+    assert placebo.keys() - clip.keys() == {f"model.{name}" for name in decoder}
+    assert all(not torch.equal(placebo[f"model.{name}"], begun[name]) for name in decoder)
+    rows = [curve(tmp_path / name)[-1] for name in ("clip", "placebo")]
+    assert rows[0]["pairs_digest"] == rows[1]["pairs_digest"]
+
+
+def test_averaged_weights_are_the_closed_form(data, tmp_path):
+    """After each step they are d^n w_0 + (1 - d) sum d^(n-i) w_i, and a run is used with them."""
+    recipe, seen = make_recipe({"InfoNCE": 1}, ema=0.75, checkpoint_steps=1, lr=0.05), []
+    begun = build_model(recipe, 300).image.patch.weight.detach()
+    train(recipe, data, tmp_path / "run", progress=lambda _: seen.append(tmp_path / "run"))
+    steps = []
+    for steps_done in range(1, 7):
+        again = make_recipe({"InfoNCE": 1}, ema=0.75, checkpoint_steps=steps_done, lr=0.05)
+        out = tmp_path / f"{steps_done}"
+        with contextlib.suppress(KeyboardInterrupt):
+            train(again, data, out, progress=stop_at(steps_done + 1))
+        steps.append(read_checkpoint(out)[0]["model.image.patch.weight"])
+    expected = 0.75**6 * begun + sum(0.25 * 0.75 ** (5 - i) * w for i, w in enumerate(steps))
+    found = load_run(tmp_path / "run").model.image.patch.weight
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, steps[-1], atol=1e-3)
+
+
+def test_tensorboard_shows_every_logged_step_once(data, tmp_path):
+    """Also where a run was stopped after its last checkpoint and went on from there."""
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(make_recipe(), data, out, progress=stop_at(6))
+    train(make_recipe(), data, out)
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    rows = curve(out)
+    for name in ("loss", "InfoNCE", "logit_scale", "lr"):
+        scalars = events.Scalars(name)
+        assert [scalar.step for scalar in scalars] == [row["step"] for row in rows]
+        assert [s.value for s in scalars] == pytest.approx([row[name] for row in rows])
+    assert {"samples_per_s", "mfu"} <= set(events.Tags()["scalars"])
+
+
+@pytest.mark.parametrize("terms", [JOINT, {"Tokens": {"masking": "corrupted"}}])
+def test_a_compiled_run_has_the_curve_of_an_eager_one(data, tmp_path, terms):
+    """Within rounding, on one graph for all steps, whatever their captions' lengths."""
+    small = dict.fromkeys(("width", "text_width", "embedding", "decoder_width"), 32)
+    small |= dict.fromkeys(("heads", "text_heads", "decoder_heads"), 2)
+    small |= dict.fromkeys(("depth", "text_depth", "decoder_depth"), 1)
+    options = {"steps": 8, "batch_pairs": 16, "size": small, "checkpoint_steps": 8}
+    train(make_recipe(terms, **options), data, tmp_path / "eager")
+    torch._dynamo.reset()
+    counters.clear()
+    train(make_recipe(terms, **options, compiled=True), data, tmp_path / "compiled")
+    assert counters["stats"]["unique_graphs"] <= 2
+    assert not counters["graph_break"]
+    pairs = zip(curve(tmp_path / "compiled"), curve(tmp_path / "eager"), strict=True)
+    for compiled, eager in pairs:
+        assert compiled["loss"] == pytest.approx(eager["loss"], rel=1e-4)
+        assert compiled["masks_digest"] == eager["masks_digest"]
 
 
 def test_initial_weights_depend_on_seed_and_name_alone():

@@ -72,7 +72,7 @@ class InfoNCE(Term):
         scale, own_b = views["logit_scale"].exp(), own_rows(views, views["image"])
         picture_asks = self._one_way(scale * views["image"] @ views["all_text"].T, own_b, views)
         caption_asks = self._one_way(scale * views["text"] @ views["all_image"].T, own_b, views)
-        return (picture_asks + caption_asks) / 2, torch.tensor(len(own_b), device=own_b.device)
+        return (picture_asks + caption_asks) / 2, own_b.new_full((), len(own_b))
 
     def _one_way(self, logits_bB: Tensor, own_b: Tensor, views: Views) -> Tensor:
         if self.equal_captions == "ignored":
@@ -110,7 +110,7 @@ class Sigmoid(Term):
         own_b = own_rows(views, views["image"])
         signs_bB = torch.full_like(logits_bB, -1).scatter(1, own_b[:, None], 1.0)
         total = -F.logsigmoid(signs_bB * (logits_bB + views["logit_bias"])).sum()
-        return total, torch.tensor(len(own_b), device=own_b.device)
+        return total, own_b.new_full((), len(own_b))
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class NTXent(Term):
             logits_b2B = views[name] @ every_2BE.T / self.temperature
             logits_b2B = logits_b2B.scatter(1, self_b[:, None], -torch.inf)  # itself is no answer
             total = total + F.cross_entropy(logits_b2B, other_b, reduction="sum")
-        return total, torch.tensor(2 * len(own_b), device=own_b.device)
+        return total, own_b.new_full((), 2 * len(own_b))
 
     def count(self, views: Views) -> Tensor:
         """Count crops."""
