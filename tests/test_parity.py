@@ -29,8 +29,16 @@ transformers = pytest.importorskip("transformers")
 CPU = torch.device("cpu")
 VOCABULARY, PAIRS, CONTEXT = 300, 6, 12
 SIZE = {
-    **{"width": 32, "depth": 2, "heads": 4, "text_width": 48, "text_depth": 3, "text_heads": 2},
-    **{"embedding": 16, "decoder_width": 24, "decoder_depth": 2, "decoder_heads": 3},
+    "width": 32,
+    "depth": 2,
+    "heads": 4,
+    "text_width": 48,
+    "text_depth": 3,
+    "text_heads": 2,
+    "embedding": 16,
+    "decoder_width": 24,
+    "decoder_depth": 2,
+    "decoder_heads": 3,
 }
 ONE_WIDTH = SIZE | {"text_width": 32, "embedding": 32}
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-11}
@@ -131,15 +139,27 @@ def in_memory(on_disk: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def clip_config(activation: str) -> object:
-    text = dict(
-        hidden_size=48, num_hidden_layers=3, num_attention_heads=2, intermediate_size=192,
-        vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, hidden_act=activation,
-        bos_token_id=297, eos_token_id=298, pad_token_id=296,
-    )  # fmt: skip
-    vision = dict(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
-        image_size=32, patch_size=8, hidden_act=activation,
-    )  # fmt: skip
+    text = {
+        "hidden_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 192,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": CONTEXT,
+        "hidden_act": activation,
+        "bos_token_id": 297,
+        "eos_token_id": 298,
+        "pad_token_id": 296,
+    }
+    vision = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "image_size": 32,
+        "patch_size": 8,
+        "hidden_act": activation,
+    }
     return transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)
 
 
@@ -168,10 +188,18 @@ def test_mae_is_that_of_transformers(target):
     )
     model, (images, tokens) = make_model(recipe), make_batch()
     config = transformers.ViTMAEConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
-        image_size=32, patch_size=8, decoder_hidden_size=24, decoder_num_hidden_layers=2,
-        decoder_num_attention_heads=3, decoder_intermediate_size=96, norm_pix_loss=target == "patch",
-    )  # fmt: skip
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        image_size=32,
+        patch_size=8,
+        decoder_hidden_size=24,
+        decoder_num_hidden_layers=2,
+        decoder_num_attention_heads=3,
+        decoder_intermediate_size=96,
+        norm_pix_loss=target == "patch",
+    )
     theirs = transformers.ViTMAEForPreTraining(config)
     load(theirs, in_memory(mae_weights(recipe, weights(model))))
     noise = torch.rand(PAIRS, 16, generator=torch.Generator().manual_seed(2))
@@ -232,12 +260,14 @@ def test_siglip_is_that_of_transformers():
     """The loss of SiglipModel with its MAP head, padding seen, and its gradient on every weight."""
     recipe = make_recipe(architecture="siglip", pool="map", terms={"Sigmoid": 1}, size=ONE_WIDTH)
     model, (images, tokens) = make_model(recipe), make_batch()
-    both = dict(hidden_size=32, intermediate_size=128)
-    text = dict(
-        num_hidden_layers=3, num_attention_heads=2, vocab_size=VOCABULARY,
-        max_position_embeddings=CONTEXT,
-    )  # fmt: skip
-    vision = dict(num_hidden_layers=2, num_attention_heads=4, image_size=32, patch_size=8)
+    both = {"hidden_size": 32, "intermediate_size": 128}
+    text = {
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": CONTEXT,
+    }
+    vision = {"num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
     config = transformers.SiglipConfig(text_config=both | text, vision_config=both | vision)
     theirs = transformers.SiglipModel(config)
     load(theirs, to_theirs(siglip_rules(8), weights(model)))
@@ -252,9 +282,14 @@ def test_bert_is_that_of_transformers():
     """Tokens on the logits of BertForMaskedLM is its loss, with its gradient on every weight."""
     draws = torch.Generator().manual_seed(3)
     config = transformers.BertConfig(
-        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=64, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
     theirs, (_, tokens) = transformers.BertForMaskedLM(config), make_batch()
     hidden = (torch.rand(tokens.shape, generator=draws) < 0.3) & (tokens != PAD)
     labels = torch.where(hidden, tokens, -100)
@@ -306,9 +341,11 @@ def test_corruption_is_as_frequent_as_that_of_transformers():
     tokens[:, 0], tokens[:, -1] = BOS, EOS
     theirs = collator([{"input_ids": row} for row in tokens.tolist()])
     recipe = make_recipe(
-        terms={"Tokens": {"masking": "corrupted"}}, text_mask=0.15, context_length=42,
+        terms={"Tokens": {"masking": "corrupted"}},
+        text_mask=0.15,
+        context_length=42,
         batch_pairs=2500,
-    )  # fmt: skip
+    )
     images = torch.zeros(2500, 3, 32, 32, dtype=torch.uint8)
     ours = draw_inputs(recipe, images, tokens, 0, vocabulary=VOCABULARY)
     assert ours.corrupted_BT is not None
