@@ -25,9 +25,20 @@ import click
 @click.option(
     "--start", help="A run whose weights a new one begins with, where they fit: mae, then clip."
 )
+@click.option(
+    "--tokenizer",
+    type=click.Path(path_type=Path),
+    help="A tokenizer.json, such as CLIP's or BERT's; by default one is learnt from the captions.",
+)
 @click.option("--device", help="cpu, cuda or cuda:N; by default cuda where there is one.")
 def train(
-    recipe: str, data: str, out: Path, subset: str | None, start: str | None, device: str | None
+    recipe: str,
+    data: str,
+    out: Path,
+    subset: str | None,
+    start: str | None,
+    tokenizer: Path | None,
+    device: str | None,
 ) -> None:
     """Train RECIPE, a shipped name or a TOML file, on the pairs of a folder.
 
@@ -46,7 +57,14 @@ def train(
         click.echo(said, err=True)
     with progress_bar(chosen.steps) as progress:
         metrics = loop.train(
-            chosen, data, out, subset=uids, start=start, device=device, progress=progress
+            chosen,
+            data,
+            out,
+            subset=uids,
+            start=start,
+            tokenizer_file=tokenizer,
+            device=device,
+            progress=progress,
         )
     losses = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("loss", *chosen.objective))
     click.echo(f"{out}: {metrics['step']} steps of {chosen.name}, {losses}")

@@ -2,8 +2,10 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,17 +14,20 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 
+from breadth.curate.shard_writer import write_folder
 from breadth.loaders.errors import BreadthError, OutputError, PoolError, Refused
 from breadth.loaders.tokenize import BOS, EOS, encode, save_tokenizer, train_tokenizer
 from breadth.scripts.cli import cli
 from breadth.train.checkpoint import Run, load_run, save_checkpoint
 from breadth.train.embedder import open_run
+from breadth.train.evaluate.scores import evaluate
 from breadth.train.exchange.adopt import import_run
 from breadth.train.exchange.export import export_run
 from breadth.train.exchange.layout import to_theirs
 from breadth.train.exchange.names import open_clip_rules
 from breadth.train.exchange.numbering import for_others, renumber
 from breadth.train.inputs import Inputs
+from breadth.train.loop import train
 from breadth.train.mask import hide_patches
 from breadth.train.recipe import TrainRecipe
 from breadth.train.run_folder import describe_run, write_json
@@ -351,6 +356,52 @@ def test_what_has_no_such_layout_is_refused(clip_run, tmp_path):
         export_run(clip_run, tmp_path / "own", "safetensors")
     with pytest.raises(OutputError, match="another folder"):
         import_run(clip_run, tmp_path / "own")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 24 pairs."""
+    folder, pairs = tmp_path_factory.mktemp("data") / "pairs", []
+    for number, picture in enumerate(pictures(24)):
+        encoded = cv2.imencode(".png", picture.transpose(1, 2, 0))[1].tobytes()
+        pairs.append(({"uid": f"{number:032x}", "caption": f"a disc {number}"}, encoded, "png"))
+    write_folder(folder, pairs, name="discs", pairs_per_shard=24)
+    return folder
+
+
+def test_an_imported_run_is_evaluated_and_trained_on(theirs, data, tmp_path):
+    """It has scores, and a run of its recipe can begin with its weights and its tokenizer."""
+    import_run(theirs, tmp_path / "clip")
+    scores = evaluate(tmp_path / "clip", data)
+    assert scores["step"] == 0 and scores["retrieval"]
+    before = load_run(tmp_path / "clip")
+    recipe = replace(before.recipe, steps=1, batch_pairs=8, lr=1e-9, warmup_steps=1)
+    train(recipe, data, tmp_path / "on", start=tmp_path / "clip")
+    after = load_run(tmp_path / "on")
+    assert after.tokenizer.to_str() == before.tokenizer.to_str()
+    embedded = [run.embed_captions(CAPTIONS) for run in (before, after)]
+    np.testing.assert_allclose(*embedded, rtol=0, atol=1e-5)
+
+
+def test_a_run_is_trained_with_a_tokenizer_of_others(theirs, data, tmp_path):
+    """CLIP's tokenizer is stored with the run, which no other can then continue."""
+    recipe = TrainRecipe("t", {"InfoNCE": 1}, 1, batch_pairs=8, checkpoint_steps=1)
+    file = theirs / "tokenizer.json"
+    train(recipe, data, tmp_path / "run", tokenizer_file=file)
+    run = load_run(tmp_path / "run")
+    clips = transformers.AutoTokenizer.from_pretrained(theirs)
+    ours = encode(run.tokenizer, ["two discs"], 12)[0].tolist()
+    expected = clips("two discs")["input_ids"]
+    words = [run.tokenizer.id_to_token(number) for number in ours[: len(expected)]]
+    assert words == clips.convert_ids_to_tokens(expected)
+    assert run.tokenizer.decode(ours).strip() == "two discs"
+    assert run.model.text.token.weight.shape[0] == len(clips) + 2  # padding and a mask
+    train(recipe, data, tmp_path / "run", tokenizer_file=file)
+    train_tokenizer(CAPTIONS, 280).save(str(tmp_path / "other.json"))
+    with pytest.raises(OutputError, match="has another tokenizer"):
+        train(recipe, data, tmp_path / "run", tokenizer_file=tmp_path / "other.json")
+    with pytest.raises(PoolError, match="there is no tokenizer"):
+        train(recipe, data, tmp_path / "new", tokenizer_file=tmp_path / "none.json")
 
 
 def test_the_verbs_do_it(clip_run, theirs, tmp_path):

@@ -18,6 +18,7 @@ from breadth.loaders.tokenize import load_tokenizer, save_tokenizer, train_token
 from breadth.loaders.whole_file import replaced
 
 from .checkpoint import read_checkpoint, restore_training, save_checkpoint, used_weights
+from .exchange.numbering import given_tokenizer
 from .recipe import TrainRecipe
 from .run_folder import check_folder, cut_metrics, describe_run, hold_folder, last_metrics
 from .trainee import Trainee, make_trainee, start_from
@@ -36,13 +37,15 @@ def train(
     *,
     subset: Iterable[str] | None = None,
     start: str | Path | None = None,
+    tokenizer_file: str | Path | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Metrics:
     """Train a run in ``out`` on the pairs of ``data``, from its last checkpoint if it has one.
 
     ``data`` may be a URL that fsspec knows; ``subset`` holds the uids to use; ``start`` is a run
-    whose tokenizer, and whose weights where they fit, a new run begins with (MAE, then CLIP).
+    whose tokenizer, and whose weights where they fit, a new run begins with (MAE, then CLIP);
+    ``tokenizer_file`` is the tokenizer.json of CLIP, BERT or another to cut captions with.
     ``progress`` is shown each logged step's metrics; the last are returned. On the CPU an
     interrupted run ends in the same bits as one that was not.
 
@@ -55,7 +58,11 @@ def train(
     about = {"digest": folder.digest, "pairs": len(folder)}
     config = describe_run(recipe, about, uids, None if start is None else Path(start))
     check_folder(out, config)
-    tokenizer = open_tokenizer(out if start is None else Path(start), recipe, folder, uids)
+    of = out if start is None else Path(start)
+    if tokenizer_file is None:
+        tokenizer = open_tokenizer(of, recipe, folder, uids)
+    else:
+        tokenizer = given_tokenizer(Path(tokenizer_file), of)
     open_stream = partial(
         Stream,
         folder,

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, processors
+from tokenizers import Tokenizer, decoders, processors
 from torch import Tensor
 
-from breadth.loaders.errors import PoolError
-from breadth.loaders.tokenize import BOS, EOS, SPECIALS
+from breadth.loaders.errors import OutputError, PoolError
+from breadth.loaders.tokenize import BOS, EOS, SPECIALS, load_tokenizer
 
 ROLES: Sequence[tuple[str, ...]] = (
     ("[PAD]", "<pad>"),
@@ -43,6 +43,15 @@ def renumber(path: Path) -> tuple[Tokenizer, list[int | None]]:
     words = [token for token in sorted(known, key=known.__getitem__) if token not in specials]
     order = [*specials, *words]
     return _numbered(written, order, specials), [known.get(token) for token in order]
+
+
+def given_tokenizer(path: Path, run: Path) -> Tokenizer:
+    """Read a tokenizer.json for a run; raises OutputError where that has another already."""
+    tokenizer, _ = renumber(path)
+    held = run / "tokenizer.json"
+    if held.is_file() and load_tokenizer(held).to_str() != tokenizer.to_str():
+        raise OutputError(f"{run} has another tokenizer than {path}: leave the tokenizer out")
+    return tokenizer
 
 
 def for_others(tokenizer: Tokenizer) -> tuple[Tokenizer, list[int]]:
@@ -120,4 +129,9 @@ def _numbered(written: Mapping[str, Any], order: list[str], specials: list[str])
         "added_tokens": sorted(added, key=lambda token: int(token["id"])),
         "model": {**written["model"], "vocab": numbers},
     }
-    return Tokenizer.from_str(json.dumps(changed))
+    made = Tokenizer.from_str(json.dumps(changed))
+    suffix = written["model"].get("end_of_word_suffix")
+    if suffix and isinstance(made.decoder, decoders.ByteLevel):
+        # CLIP leaves it to its users to turn the end of a word into a space.
+        made.decoder = decoders.Sequence([made.decoder, decoders.Replace(suffix, " ")])
+    return made
