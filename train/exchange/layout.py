@@ -70,7 +70,7 @@ def to_theirs(rules: Iterable[Rule], weights: Mapping[str, Tensor]) -> dict[str,
 def to_ours(
     rules: Iterable[Rule], theirs: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]
 ) -> dict[str, Tensor]:
-    """Return weights of theirs in our layout, float32, in the shapes that our model has.
+    """Return weights of theirs in our layout, in the shapes that our model has.
 
     Raises PoolError where one is missing or of another size, or where one has no place in ours.
     """
@@ -81,7 +81,7 @@ def to_ours(
             if name not in theirs:
                 raise PoolError(f"the weights lack {name}: give those of a CLIP with ViT")
         left -= set(rule.theirs)
-        found = [theirs[name].float() for name in rule.theirs]
+        found = [theirs[name] for name in rule.theirs]
         if rule.transposed:
             found = [found[0].T]
         flat = torch.cat([tensor.flatten() for tensor in found])
