@@ -27,7 +27,7 @@ pytest: $(STAMP)
 
 # what is too slow for every change, or needs an environment of its own
 proofs: $(STAMP) $(OPEN_CLIP)
-	$(BIN)/pytest tests/test_parity.py tests/test_parity_open_clip.py
+	$(BIN)/pytest tests/test_parity_open_clip.py
 
 $(OPEN_CLIP): $(STAMP) benchmarks/peer_environment.py
 	$(BIN)/python -m benchmarks.peer_environment $(@D)

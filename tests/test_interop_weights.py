@@ -1,7 +1,6 @@
 """Weights cross over both ways: transformers loads a run; its CLIP and open_clip's become one."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import transformers
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -32,9 +32,6 @@ from breadth.train.mask import hide_patches
 from breadth.train.recipe import TrainRecipe
 from breadth.train.run_folder import describe_run, write_json
 from breadth.train.trainee import make_trainee
-
-os.environ["HF_HUB_OFFLINE"] = "1"
-transformers = pytest.importorskip("transformers")
 
 CAPTIONS = [
     "A red disc above a blue star",

@@ -1,14 +1,17 @@
 """Equal weights give equal losses and gradients: ours beside transformers', in double precision."""
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
+from pytorch_metric_learning.losses import NTXentLoss
 from tokenizers import Tokenizer, models
 from torch import Tensor
+from transformers.models.bert.modeling_bert import BertLMPredictionHead
+from transformers.models.vit_mae.modeling_vit_mae import ViTMAEEmbeddings
 
 from breadth.loaders.tokenize import BOS, EOS, MASK, PAD, SPECIALS
 from breadth.train.architecture import ARCHITECTURES
@@ -22,9 +25,6 @@ from breadth.train.model import Model, build_model
 from breadth.train.recipe import TrainRecipe
 from breadth.train.step import Step, weights_at
 from breadth.train.terms import NTXent, Tokens
-
-os.environ["HF_HUB_OFFLINE"] = "1"
-transformers = pytest.importorskip("transformers")
 
 CPU = torch.device("cpu")
 VOCABULARY, PAIRS, CONTEXT = 300, 6, 12
@@ -215,8 +215,6 @@ def test_mae_is_that_of_transformers(target):
 
 def test_fixed_positions_are_those_of_transformers():
     """MAE's sines and cosines, row by row, as ViTMAE makes them for itself."""
-    from transformers.models.vit_mae.modeling_vit_mae import ViTMAEEmbeddings
-
     config = transformers.ViTMAEConfig(hidden_size=32, image_size=40, patch_size=8)
     theirs = ViTMAEEmbeddings(config)
     theirs.initialize_weights()
@@ -307,8 +305,6 @@ def test_bert_is_that_of_transformers():
 
 def test_the_token_head_is_that_of_bert():
     """Equal weights give the logits of transformers' prediction head, and its gradients."""
-    from transformers.models.bert.modeling_bert import BertLMPredictionHead
-
     config = transformers.BertConfig(vocab_size=50, hidden_size=32, layer_norm_eps=1e-5)
     head, theirs = TokenHead(32, 50), BertLMPredictionHead(config)
     rules = [
@@ -370,11 +366,10 @@ def shares(tokens: Tensor, corrupted: Tensor, hidden: Tensor) -> list[float]:
 
 def test_ntxent_is_that_of_pytorch_metric_learning():
     """The loss of two crops of each picture, and its gradient on both."""
-    losses = pytest.importorskip("pytorch_metric_learning.losses")
     draws = torch.Generator().manual_seed(6)
     crops = [torch.randn(9, 8, generator=draws, requires_grad=True) for _ in range(2)]
     number = torch.arange(9)
-    expected = losses.NTXentLoss(temperature=0.2)(torch.cat(crops), torch.cat([number, number]))
+    expected = NTXentLoss(temperature=0.2)(torch.cat(crops), torch.cat([number, number]))
     views = {f"crop_{n}": F.normalize(crop) for n, crop in enumerate(crops, start=1)}  # as they do
     views |= {f"all_{name}": crop for name, crop in views.items()} | {"first": torch.tensor(0)}
     total, count = NTXent(temperature=0.2).loss(views)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +10,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from breadth.loaders.errors import PoolError
-
-from ..size import Size
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -101,17 +98,13 @@ def _transformers_options(folder: Path) -> dict[str, Any]:
         _agree(path, name, part, "layer_norm_eps", 1e-5)
         _agree(path, name, part, "hidden_act", vision["hidden_act"] if architecture else "gelu")
     _agree(path, "vision", vision, "num_channels", 3)
-    size = Size(
-        *(vision[k] for k in ("hidden_size", "num_hidden_layers", "num_attention_heads")),
-        *(text[k] for k in ("hidden_size", "num_hidden_layers", "num_attention_heads")),
-        said.get("projection_dim", 512),
-        **DECODER,
-    )
+    numbers = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+    towers = [[part[name] for name in numbers] for part in (vision, text)]
     seen = folder / "preprocessor_config.json"
     pixel = _json(seen) if seen.is_file() else {}
     return {
         "architecture": architecture,
-        "size": asdict(size),
+        "size": _size(*towers, said.get("projection_dim", 512)),
         "image_px": vision["image_size"],
         "patch_px": vision["patch_size"],
         "context_length": text["max_position_embeddings"],
@@ -132,8 +125,10 @@ def _open_clip(file: Path, config: Path) -> Foreign:
 def _open_clip_options(path: Path) -> dict[str, Any]:
     whole = _json(path)
     said, pixel = whole.get("model_cfg", whole), whole.get("preprocess_cfg", {})
-    if not isinstance(said.get("vision_cfg"), dict) or not isinstance(said.get("text_cfg"), dict):
-        raise PoolError(f"{path} has no vision_cfg or text_cfg: give a configuration of open_clip")
+    kinds = {"vision_cfg": dict, "text_cfg": dict, "embed_dim": int}
+    for name, kind in kinds.items():
+        if not isinstance(said.get(name), kind):
+            raise PoolError(f"{path} has no {name}: give a configuration of open_clip")
     for name, known in (("vision_cfg", OPEN_VISION), ("text_cfg", OPEN_TEXT)):
         for option, value in said[name].items():
             if option not in known and value not in (None, False, 0, 4.0):
@@ -141,21 +136,27 @@ def _open_clip_options(path: Path) -> dict[str, Any]:
     vision, text = OPEN_VISION | said["vision_cfg"], OPEN_TEXT | said["text_cfg"]
     if not isinstance(vision["layers"], int):
         raise PoolError(f"{path} is of a ResNet: give a CLIP whose picture tower is a ViT")
-    size = Size(
-        *(vision["width"], vision["layers"], vision["width"] // vision["head_width"]),
-        *(text["width"], text["layers"], text["heads"]),
-        said["embed_dim"],
-        **DECODER,
-    )
+    towers = [
+        [vision["width"], vision["layers"], vision["width"] // vision["head_width"]],
+        [text["width"], text["layers"], text["heads"]],
+    ]
     return {
         "architecture": "clip" if said.get("quick_gelu") else "clip_gelu",
-        "size": asdict(size),
+        "size": _size(*towers, said["embed_dim"]),
         "image_px": vision["image_size"],
         "patch_px": vision["patch_size"],
         "context_length": text["context_length"],
         "pixel_mean": pixel.get("mean", PIXEL_MEAN),
         "pixel_std": pixel.get("std", PIXEL_STD),
     }
+
+
+def _size(picture: list[int], caption: list[int], embedding: int) -> dict[str, int]:
+    """Return the recipe's table of width, depth and heads of both towers, and their space."""
+    names = ("width", "depth", "heads")
+    size = dict(zip(names, picture, strict=True))
+    size |= {f"text_{name}": value for name, value in zip(names, caption, strict=True)}
+    return {**size, "embedding": embedding, **DECODER}
 
 
 def _agree(path: Path, part: str, said: Mapping[str, Any], option: str, wanted: Any) -> None:
