@@ -99,12 +99,12 @@ def _transformers_options(folder: Path) -> dict[str, Any]:
         _agree(path, name, part, "hidden_act", vision["hidden_act"] if architecture else "gelu")
     _agree(path, "vision", vision, "num_channels", 3)
     numbers = ("hidden_size", "num_hidden_layers", "num_attention_heads")
-    towers = [[part[name] for name in numbers] for part in (vision, text)]
+    picture, caption = ([part[name] for name in numbers] for part in (vision, text))
     seen = folder / "preprocessor_config.json"
     pixel = _json(seen) if seen.is_file() else {}
     return {
         "architecture": architecture,
-        "size": _size(*towers, said.get("projection_dim", 512)),
+        "size": _size(picture, caption, said.get("projection_dim", 512)),
         "image_px": vision["image_size"],
         "patch_px": vision["patch_size"],
         "context_length": text["max_position_embeddings"],
@@ -136,13 +136,11 @@ def _open_clip_options(path: Path) -> dict[str, Any]:
     vision, text = OPEN_VISION | said["vision_cfg"], OPEN_TEXT | said["text_cfg"]
     if not isinstance(vision["layers"], int):
         raise PoolError(f"{path} is of a ResNet: give a CLIP whose picture tower is a ViT")
-    towers = [
-        [vision["width"], vision["layers"], vision["width"] // vision["head_width"]],
-        [text["width"], text["layers"], text["heads"]],
-    ]
+    picture = [vision["width"], vision["layers"], vision["width"] // vision["head_width"]]
+    caption = [text["width"], text["layers"], text["heads"]]
     return {
         "architecture": "clip" if said.get("quick_gelu") else "clip_gelu",
-        "size": _size(*towers, said["embed_dim"]),
+        "size": _size(picture, caption, said["embed_dim"]),
         "image_px": vision["image_size"],
         "patch_px": vision["patch_size"],
         "context_length": text["context_length"],
