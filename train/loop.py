@@ -58,11 +58,8 @@ def train(
     about = {"digest": folder.digest, "pairs": len(folder)}
     config = describe_run(recipe, about, uids, None if start is None else Path(start))
     check_folder(out, config)
-    of = out if start is None else Path(start)
-    if tokenizer_file is None:
-        tokenizer = open_tokenizer(of, recipe, folder, uids)
-    else:
-        tokenizer = given_tokenizer(Path(tokenizer_file), of)
+    source = out if start is None else Path(start)
+    tokenizer = open_tokenizer(source, recipe, folder, uids, tokenizer_file)
     open_stream = partial(
         Stream,
         folder,
@@ -117,9 +114,15 @@ def open_device(name: str) -> torch.device:
 
 
 def open_tokenizer(
-    out: Path, recipe: TrainRecipe, folder: Folder, uids: list[str] | None
+    out: Path,
+    recipe: TrainRecipe,
+    folder: Folder,
+    uids: list[str] | None,
+    given: str | Path | None = None,
 ) -> Tokenizer:
-    """Load the run's tokenizer, or learn one from the captions that the run will see."""
+    """Load the run's tokenizer or the one given, or learn one from captions that it will see."""
+    if given is not None:
+        return given_tokenizer(Path(given), out)
     if (out / "tokenizer.json").is_file():
         return load_tokenizer(out / "tokenizer.json")
     rows = np.arange(len(folder)) if uids is None else folder.rows_of(uids)
