@@ -5,9 +5,10 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 PEERS := .venv/peers/.installed
+OPEN_CLIP := .venv/peers/open_clip/.installed
 TORCH := torch==2.13.0
 
-.PHONY: demo test study bench bench-quick lint types pytest clean check-machine
+.PHONY: demo test proofs study bench bench-quick lint types pytest clean check-machine
 
 demo: $(STAMP)
 	$(BIN)/breadth demo --out demo
@@ -23,6 +24,14 @@ types: $(STAMP)
 
 pytest: $(STAMP)
 	$(BIN)/pytest
+
+# what is too slow for every change, or needs an environment of its own
+proofs: $(STAMP) $(OPEN_CLIP)
+	$(BIN)/pytest tests/test_parity_open_clip.py
+
+$(OPEN_CLIP): $(STAMP) benchmarks/peer_environment.py
+	$(BIN)/python -m benchmarks.peer_environment $(@D)
+	touch $@
 
 # needs nginx; with the machine to itself it takes three quarters of an hour, the quick one five minutes
 bench: $(STAMP) $(PEERS)

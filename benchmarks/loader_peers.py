@@ -3,11 +3,11 @@
 import json
 import shutil
 import sys
-import venv
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .peer_environment import install
 from .process_tree import Usage, run
 from .readers.task import Measured, Task
 
@@ -128,14 +128,8 @@ def set_up(peers: Path) -> list[str]:
 
 
 def _install(package: str, peers: Path) -> None:
-    home = peers / package
-    venv.create(home, clear=True)
-    packages = next(home.glob("lib/python*/site-packages"))
-    shared = [entry for entry in sys.path if entry.endswith("site-packages")]
-    (packages / "shared.pth").write_text("\n".join(shared) + "\n")
+    install(peers / package, PACKAGES[package])
+    packages = next((peers / package).glob("lib/python*/site-packages"))
     for name, text in STAND_INS.get(package, {}).items():
         (packages / name).parent.mkdir(parents=True, exist_ok=True)
         (packages / name).write_text(text)
-    pip = [sys.executable, "-m", "pip", "--python", str(home / "bin/python"), "install"]
-    options = ["--quiet", "--disable-pip-version-check", "--no-deps"]
-    run([*pip, *options, *PACKAGES[package]], {}, peers / f"{package}.log")

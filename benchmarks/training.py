@@ -59,13 +59,13 @@ def step_jobs(size: Size) -> dict[str, Job]:
         "small (ViT-S/16), 224 px, batch 16": Job(SMALL, 16, max(2, size.steps // 3), 1),
     }
     if torch.cuda.is_available():
-        fast = {"device": "cuda", "precision": "bfloat16", "compiled": True}
-        jobs["base (ViT-B/16), 224 px, batch 512, bf16"] = Job(BASE, 512, size.steps, 5, **fast)
+        name = "base (ViT-B/16), 224 px, batch 512, bf16"
+        jobs[name] = Job(BASE, 512, size.steps, 5, "clip", "cuda", "bfloat16", True)
     return jobs
 
 
 def perform(trainer: str, job: Job, python: Path, folder: Path) -> tuple[Timed, float]:
-    """Have a trainer do a job in a process of its own; return all its processes' CPU seconds too."""
+    """Have a trainer do a job in a process of its own; return the CPU seconds of the tree, too."""
     request, result = folder / "job.json", folder / "timed.json"
     job.write(request)
     result.unlink(missing_ok=True)
@@ -125,10 +125,17 @@ def compare_runs(size: Size, python: Path, folder: Path) -> list[Row]:
         for trainer, interpreter in (("ours", Path(sys.executable)), ("open_clip_peer", python)):
             out = folder / f"{trainer}-{number}"
             out.mkdir()
-            job = Job(NANO, 256, size.run_steps, runs=size.runs, device=device)
-            where = {"data": folder / "pairs", "held_out": folder / "held-out", "out": out}
-            where["tokenizer"] = folder / "tokenizer.json"
-            job = replace(job, **{key: str(path) for key, path in where.items()})
+            job = Job(
+                NANO,
+                256,
+                size.run_steps,
+                runs=size.runs,
+                device=device,
+                data=str(folder / "pairs"),
+                held_out=str(folder / "held-out"),
+                tokenizer=str(folder / "tokenizer.json"),
+                out=str(out),
+            )
             found, cpu_s = perform(trainer, job, interpreter, folder)
             click.echo(f"zero-shot: {', '.join(f'{s:.3f}' for s in found.scores)}", err=True)
             wall[trainer].append(3600 / found.wall_s)

@@ -3,6 +3,7 @@
 import errno
 import importlib
 import sys
+from keyword import iskeyword
 from typing import Any
 
 import click
@@ -21,8 +22,10 @@ VERBS = {
     "evaluate": "breadth.scripts.evaluate",
     "runs": "breadth.scripts.runs",
     "study": "breadth.scripts.study",
+    "export": "breadth.scripts.export",
+    "import": "breadth.scripts.import_",
 }
-"""Each verb's module, which holds a click command of the verb's name."""
+"""Each verb's module, which holds a click command of the verb's name, or of import_."""
 
 
 class Verbs(click.Group):
@@ -36,7 +39,8 @@ class Verbs(click.Group):
         """Return a verb's command."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = getattr(importlib.import_module(VERBS[cmd_name]), cmd_name)
+        name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(importlib.import_module(VERBS[cmd_name]), name)
         return command
 
 

@@ -17,8 +17,8 @@ _WIDTH = 100
     "--data",
     metavar="DIR",
     required=True,
-    help="Pairs the run was not trained on; they may be far away (s3://...). labels.json in it names "
-    "classes and templates, questions.jsonl asks about the pictures.",
+    help="Pairs the run was not trained on; they may be far away (s3://...). Its labels.json names "
+    "classes and templates, its questions.jsonl asks about the pictures.",
 )
 @click.option(
     "--limit", metavar="N", type=click.IntRange(1), help="Score N pairs, drawn by hash of uid."

@@ -26,6 +26,11 @@ import click
 @click.option(
     "--start", help="A run whose weights a new one begins with, where they fit: mae, then clip."
 )
+@click.option(
+    "--tokenizer",
+    type=click.Path(path_type=Path),
+    help="A tokenizer.json, such as CLIP's or BERT's; by default one is learnt from the captions.",
+)
 @click.option("--device", help="cpu, cuda or cuda:N; by default cuda where there is one.")
 @click.option(
     "--shard", is_flag=True, help="Ranks share out the model's parameters, for large sizes (FSDP2)."
@@ -36,6 +41,7 @@ def train(
     out: Path,
     subset: str | None,
     start: str | None,
+    tokenizer: Path | None,
     device: str | None,
     shard: bool,
 ) -> None:
@@ -65,6 +71,7 @@ def train(
             out,
             subset=uids,
             start=start,
+            tokenizer_file=tokenizer,
             device=device,
             shard=shard,
             progress=progress,

@@ -1,5 +1,6 @@
 """What many tests share: a loopback server of drawn scenes that counts what it is asked for."""
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from breadth.loaders.scene_drawing import picture
 from breadth.loaders.world import World, caption, scene
 
 SCENES = 120
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # transformers makes its models of random weights
 
 
 @dataclass

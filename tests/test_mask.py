@@ -2,7 +2,7 @@
 
 import torch
 
-from breadth.train.mask import hide_patches, hide_tokens, restore, take
+from breadth.train.mask import hide_patches, hide_tokens, kept_patches, restore, take
 
 DRAWS = torch.Generator().manual_seed(0)
 
@@ -21,6 +21,11 @@ def test_three_quarters_of_the_patches_are_hidden():
     assert mask.hidden_BL.sum(dim=1).tolist() == [12] * 5
     assert torch.equal(mask.visible_BL, ~mask.hidden_BL)
     assert not torch.equal(mask.hidden_BL[0], mask.hidden_BL[1])
+
+
+def test_as_many_patches_are_kept_as_in_mae():
+    """Of a grid whose share is no whole number, the kept ones are rounded down."""
+    assert [kept_patches(n, 0.75) for n in (16, 49, 196, 2)] == [4, 12, 49, 1]
 
 
 def test_restore_puts_kept_patches_back():

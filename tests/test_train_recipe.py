@@ -82,7 +82,7 @@ def test_a_file_is_read_by_its_path(tmp_path):
         ({"image_mask": 1.0}, "image_mask must lie between 0 and 1"),
         ({"steps": 0}, "steps must be above 0, not 0"),
         ({"lr": float("inf")}, "option lr = inf is not a number"),
-        ({"terms": {"Pixels": 1}, "image_mask": 0.05}, "image_mask must hide one patch at least"),
+        ({"terms": {"Pixels": 1}, "image_px": 8}, "image_px must be above patch_px"),
     ],
 )
 def test_a_wrong_option_is_refused_in_one_line(options, message):

@@ -1,7 +1,7 @@
 """In what published towers of one size differ: one word of a recipe sets it all."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,20 @@ class Architecture:
     projects: bool = True  # two linear heads into the joint space; else widths must agree
 
 
+CLIP = Architecture(
+    activation="quick_gelu",
+    learned_positions=True,
+    patch_bias=False,
+    norm_first=True,
+    causal_text=True,
+    text_pool="end",
+)
 ARCHITECTURES: Mapping[str, Architecture] = {
     "breadth": Architecture(),
     # Radford et al. 2021, section 2.4
-    "clip": Architecture(
-        activation="quick_gelu",
-        learned_positions=True,
-        patch_bias=False,
-        norm_first=True,
-        causal_text=True,
-        text_pool="end",
-    ),
+    "clip": CLIP,
+    # Cherti et al. 2022: open_clip's own models
+    "clip_gelu": replace(CLIP, activation="gelu"),
     # He et al. 2021, appendix; the numbers of transformers' ViTMAE
     "mae": Architecture(eps=1e-12, position_scale=1.0, columns_first=True),
     # Zhai et al. 2023; the numbers of transformers' SigLIP

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from breadth.loaders.captions import Captions
 from breadth.loaders.errors import PoolError, Refused
 from breadth.loaders.folder import Folder, open_folder
 from breadth.loaders.stream import Stream
@@ -20,6 +21,7 @@ from breadth.loaders.tokenize import load_tokenizer, save_tokenizer, train_token
 from breadth.loaders.whole_file import replaced
 
 from .checkpoint import read_checkpoint, restore_training, save_checkpoint, used_weights
+from .exchange.numbering import given_tokenizer
 from .flops import pair_flops
 from .ranks import Ranks, join_ranks
 from .recipe import TrainRecipe
@@ -42,6 +44,7 @@ def train(
     *,
     subset: Iterable[str] | None = None,
     start: str | Path | None = None,
+    tokenizer_file: str | Path | None = None,
     device: str = "cpu",
     shard: bool = False,
     progress: Progress | None = None,
@@ -49,7 +52,8 @@ def train(
     """Train a run in ``out`` on the pairs of ``data``, from its last checkpoint if it has one.
 
     ``data`` may be a URL that fsspec knows; ``subset`` holds the uids to use; ``start`` is a run
-    whose tokenizer, and whose weights where they fit, a new run begins with (MAE, then CLIP).
+    whose tokenizer, and whose weights where they fit, a new run begins with (MAE, then CLIP);
+    ``tokenizer_file`` is the tokenizer.json of CLIP, BERT or another to cut captions with.
     Started by torchrun, the ranks share each batch, and with ``shard`` the model too; all must see
     ``out``, and rank 0 writes it. Another number of ranks may go on with a run.
     ``progress`` is shown each logged step's metrics; the last are returned. On the CPU an
@@ -61,7 +65,8 @@ def train(
     with join_ranks(device) as (ranks, place):
         if shard and ranks.world == 1:
             raise Refused("one process has nobody to share the model with: start it by torchrun")
-        look = partial(look_at, recipe, data, Path(out), subset, start)
+        given = None if tokenizer_file is None else Path(tokenizer_file)
+        look = partial(look_at, recipe, data, Path(out), subset, start, given)
         request = ranks.agree(look)
         return run_on(ranks, place, request, shard=shard, progress=progress)
 
@@ -74,6 +79,7 @@ class Request(NamedTuple):
     out: Path
     uids: list[str] | None
     start: Path | None
+    tokenizer: Path | None
     config: dict[str, Any]
 
 
@@ -83,6 +89,7 @@ def look_at(
     out: Path,
     subset: Iterable[str] | None,
     start: str | Path | None,
+    tokenizer: Path | None,
 ) -> Request:
     """Open the data and look at ``out``, writing nothing; raises Refused where one is wrong."""
     folder, begin = open_folder(data), None if start is None else Path(start)
@@ -90,7 +97,7 @@ def look_at(
     about = {"digest": folder.digest, "pairs": len(folder)}
     config = describe_run(recipe, about, uids, begin)
     check_folder(out, config)
-    return Request(recipe, folder, out, uids, begin, config)
+    return Request(recipe, folder, out, uids, begin, tokenizer, config)
 
 
 def run_on(
@@ -139,6 +146,7 @@ def stream_of(request: Request, tokenizer: Tokenizer, ranks: Ranks) -> Callable[
         augment=recipe.augment,
         subset=request.uids,
         weights=recipe.weights or None,
+        caption_noise=recipe.caption_noise,
         quarantine=request.out / "quarantine",
         rank=ranks.rank,
         world=ranks.world,
@@ -182,13 +190,17 @@ def write_loading(stream: Stream, batch_pairs: int, file: Path) -> None:
 
 
 def open_tokenizer(request: Request) -> Tokenizer:
-    """Load the run's tokenizer, or learn one from the captions that the run will see."""
+    """Load the run's tokenizer or the one given, or learn one from captions that it will see."""
+    if request.tokenizer is not None:
+        return given_tokenizer(request.tokenizer, request.start or request.out)
     folder, file = request.folder, (request.start or request.out) / "tokenizer.json"
     if file.is_file():
         return load_tokenizer(file)
     rows = np.arange(len(folder)) if request.uids is None else folder.rows_of(request.uids)
     some = rows[:: -(-len(rows) // TOKENIZER_CAPTIONS) or 1]
-    return train_tokenizer((folder.caption(row) for row in some), request.recipe.vocabulary)
+    listed = Captions(folder).all(some)
+    captions = (caption for one in listed if isinstance(one, list) for caption in one)
+    return train_tokenizer(captions, request.recipe.vocabulary)
 
 
 def begin_with(trainee: Trainee, start: Path) -> None:

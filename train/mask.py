@@ -27,10 +27,14 @@ class Mask(NamedTuple):
     hidden_BL: Tensor
 
 
+def kept_patches(patches: int, ratio: float) -> int:
+    """Return how many patches the share ``ratio`` leaves, rounded down as in MAE's code."""
+    return max(1, int(patches * (1 - ratio)))
+
+
 def hide_patches(noise_BL: Tensor, ratio: float) -> Mask:
-    """Hide the patches with the largest noise: ``int(L * ratio)`` in every picture."""
-    length = noise_BL.shape[1]
-    kept = length - int(length * ratio)
+    """Hide the patches with the largest noise, the same number in every picture."""
+    kept = kept_patches(noise_BL.shape[1], ratio)
     order_BL = noise_BL.argsort(dim=1, stable=True)
     rank_BL = order_BL.argsort(dim=1)
     visible_BL = rank_BL < kept

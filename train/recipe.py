@@ -29,7 +29,7 @@ class TrainRecipe:
     terms: Mapping[str, Any]
     steps: int
     size: str | Mapping[str, int] = "nano"  # nano, micro, tiny, small, base, or a table of Size
-    architecture: str = "breadth"  # breadth, clip, mae, siglip, coca, align
+    architecture: str = "breadth"  # breadth, clip, clip_gelu, mae, siglip, coca, align
     towers: str = "two"  # or shared: one for both kinds of tokens (M3AE)
     decoder: str = "joint"  # or apart: hidden words are not predicted from the picture
     placebo: bool = False  # the decoder learns, from features that its gradient does not reach

@@ -15,7 +15,7 @@ from breadth.train.trainee import make_trainee
 
 from .job import Job, Timed, timed, write_timed
 
-TERMS = {
+TERMS: dict[str, dict[str, float]] = {
     "clip": {"InfoNCE": 1},
     "maeclip": {"InfoNCE": 1, "Pixels": 1, "Tokens": 0.5},
 }

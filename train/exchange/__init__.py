@@ -1,0 +1,1 @@
+"""A run's weights in the layouts of other projects, and theirs as a run."""
