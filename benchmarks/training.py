@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.training [--quick] [--json FILE] [--peer DIR]`` compares; ``make
 bench`` makes open_clip's environment first. Each trainer runs in a process of its own, in turn,
-round by round; its clock starts after its imports and, for steps, after its warm-up. Small runs
+round by round, on CPUs with one thread; its clock starts after its imports and, for steps, after its warm-up. Small runs
 have the same shards, tokenizer, model, batch and steps, and are evaluated: zero-shot by both,
 and by Breadth in all its other ways too.
 """
@@ -56,7 +56,7 @@ def step_jobs(size: Size) -> dict[str, Job]:
     jobs = {
         "nano, 32 px, batch 256": Job(NANO, 256, size.steps),
         "micro, 64 px, batch 128": Job(MICRO, 128, size.steps),
-        "small (ViT-S/16), 224 px, batch 16": Job(SMALL, 16, max(2, size.steps // 3), 1),
+        "small (ViT-S/16), 224 px, batch 4": Job(SMALL, 4, max(2, size.steps // 3), 1),
     }
     if torch.cuda.is_available():
         name = "base (ViT-B/16), 224 px, batch 512, bf16"
@@ -72,6 +72,8 @@ def perform(trainer: str, job: Job, python: Path, folder: Path) -> tuple[Timed, 
     command = [str(python), "-m", f"benchmarks.trainers.{trainer}", str(request), str(result)]
     here = str(Path(__file__).parent.parent)
     environment = {"PYTHONPATH": here, "TMPDIR": str(folder)}
+    if job.device == "cpu":  # threads that wait for each other burn time where others work, too
+        environment["OMP_NUM_THREADS"] = "1"
     usage = run(command, environment, folder / f"{trainer}.log")
     found = Timed(**json.loads(result.read_text()))
     click.echo(f"{trainer} {job.terms}: {found.wall_s:.3f} s, {found.cpu_s:.3f} s of CPU", err=True)
