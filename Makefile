@@ -34,13 +34,15 @@ $(OPEN_CLIP): $(STAMP) benchmarks/peer_environment.py
 	touch $@
 
 # needs nginx; with the machine to itself it takes three quarters of an hour, the quick one five minutes
-bench: $(STAMP) $(PEERS)
+bench: $(STAMP) $(PEERS) $(OPEN_CLIP)
 	$(BIN)/python -m benchmarks.download
 	$(BIN)/python -m benchmarks.loaders
+	$(BIN)/python -m benchmarks.training
 
-bench-quick: $(STAMP) $(PEERS)
+bench-quick: $(STAMP) $(PEERS) $(OPEN_CLIP)
 	$(BIN)/python -m benchmarks.download --quick
 	$(BIN)/python -m benchmarks.loaders --quick
+	$(BIN)/python -m benchmarks.training --quick
 
 # loaders to compare with, each in an environment of its own that shares this one's packages
 $(PEERS): $(STAMP) benchmarks/loader_peers.py
