@@ -61,8 +61,11 @@ def counted(recipe):
     return counter.get_total_flops() / PAIRS, lengths_of(inputs)
 
 
-@pytest.mark.parametrize("size", ["nano", "small"])
-@pytest.mark.parametrize("name", shipped_recipes())
+SHIPPED = [(name, size) for name in shipped_recipes() for size in ("nano", "small")]
+SHIPPED = [(name, size) for name, size in SHIPPED if size == "nano" or name[:4] != "demo"]
+
+
+@pytest.mark.parametrize(("name", "size"), SHIPPED)
 def test_shipped_recipes_cost_what_torch_counts(name, size):
     """Within 1 %; the difference is the blur of crops, which is no matrix of the model."""
     recipe = shipped(name, size)

@@ -2,18 +2,20 @@
 
 import contextlib
 from dataclasses import replace
+from functools import partialmethod
 
 import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 from torch._dynamo.utils import counters
 
 from breadth.loaders.errors import Failed, OutputError, PoolError, Refused
 from breadth.train import checkpoint, loop
 from breadth.train.checkpoint import load_run, read_checkpoint
 from breadth.train.loop import train
-from breadth.train.model import build_model
+from breadth.train.model import Model, build_model
 from breadth.train.terms import InfoNCE
 
 from .bars import JOINT, curve, make_recipe, write_bars
@@ -210,8 +212,12 @@ def test_tensorboard_shows_every_logged_step_once(data, tmp_path):
 
 
 @pytest.mark.parametrize("terms", [JOINT, {"Tokens": {"masking": "corrupted"}}])
-def test_a_compiled_run_has_the_curve_of_an_eager_one(data, tmp_path, terms):
-    """Within rounding, on one graph for all steps, whatever their captions' lengths."""
+def test_a_compiled_run_has_the_curve_of_an_eager_one(data, tmp_path, monkeypatch, terms):
+    """Within rounding, on one graph for all steps, whatever their captions' lengths.
+
+    The graphs are run as they are: to make kernels of them takes minutes.
+    """
+    monkeypatch.setattr(Model, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
     small = dict.fromkeys(("width", "text_width", "embedding", "decoder_width"), 32)
     small |= dict.fromkeys(("heads", "text_heads", "decoder_heads"), 2)
     small |= dict.fromkeys(("depth", "text_depth", "decoder_depth"), 1)
@@ -220,7 +226,7 @@ def test_a_compiled_run_has_the_curve_of_an_eager_one(data, tmp_path, terms):
     torch._dynamo.reset()
     counters.clear()
     train(make_recipe(terms, **options, compiled=True), data, tmp_path / "compiled")
-    assert counters["stats"]["unique_graphs"] <= 2
+    assert 1 <= counters["stats"]["unique_graphs"] <= 2
     assert not counters["graph_break"]
     pairs = zip(curve(tmp_path / "compiled"), curve(tmp_path / "eager"), strict=True)
     for compiled, eager in pairs:

@@ -29,7 +29,8 @@ def spread_model(model: Model, ranks: Ranks, *, compiled: bool, shard: bool) -> 
                 block.compile()
             fully_shard(block)
         model.register_forward_hook(_fresh_numbers)
-        return fully_shard(model, ignored_params=set(single_numbers(model)))
+        fully_shard(model, ignored_params=set(single_numbers(model)))
+        return model
     if compiled:
         model.compile()
     if ranks.world == 1:

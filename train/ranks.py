@@ -117,7 +117,7 @@ def join_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
         return
     backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
     every, rank, world = _meeting()
-    store = dist.PrefixStore(f"{next(_JOINED)}", every)
+    store = dist.PrefixStore(f"{next(_JOINED)}", every)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=rank, world_size=world)
     try:
         yield Ranks(rank, world), place
@@ -145,7 +145,7 @@ _JOINED = count()
 @lru_cache(maxsize=1)
 def _meeting() -> tuple[Any, int, int]:
     """Return the store that torchrun set up, this process's rank and how many there are."""
-    store, rank, world = next(dist.rendezvous("env://"))
+    store, rank, world = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
     return store, rank, world
 
 
