@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from breadth.loaders.batch import Batch
 from breadth.train.gradients import compare, gradient_units, term_gradients
 from breadth.train.inputs import draw_inputs
 from breadth.train.model import build_model
 from breadth.train.objective import read_terms
 from breadth.train.step import Step, weights_at
+from breadth.train.terms import IGNORED
+from breadth.train.trainee import make_trainee
+from breadth.train.update import take_step
 
 from .test_terms import CPU, JOINT, make_batch, make_recipe
 
@@ -136,3 +141,48 @@ def test_recomputed_activations_change_no_bit(name):
     _, kept = gradients(FAMILY[name], torch.float32, 0)
     _, again = gradients({**FAMILY[name], "recomputes": True}, torch.float32, 0)
     assert all(torch.equal(value, again[key]) for key, value in kept.items())
+
+
+@pytest.mark.parametrize("name", ["maeclip", "bert", "coca", "m3ae"])
+def test_padding_for_compiled_code_changes_no_gradient(name):
+    """Places and slots that are there for equal shapes alone add nothing."""
+    whole_means, whole = gradients(FAMILY[name], torch.float32, 0)
+    means, padded = gradients({**FAMILY[name], "compiled": True}, torch.float32, 0)
+    assert padded.keys() == whole.keys()
+    for key, value in whole.items():
+        torch.testing.assert_close(padded[key], value, rtol=1e-4, atol=1e-6, msg=key)
+    for key, value in whole_means.items():
+        assert means[key].item() == pytest.approx(value.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("text_mask", [0.75, 0.15])
+def test_shapes_for_compiled_code_are_few(text_mask):
+    """Over 20 batches of captions of all lengths the tower's slots are one number, places few."""
+    recipe = make_recipe(batch_pairs=8, compiled=True, text_mask=text_mask)
+    slots, places = set(), set()
+    for seed in range(20):
+        inputs = draw_inputs(recipe, *make_batch(8, seed), seed, vocabulary=300)
+        moved = inputs.on(CPU, padded=True)
+        slots.add(moved.masks["masked text"].keep_BK.shape[1])
+        places |= {len(flat) for flat in moved.places.values()}
+        hidden = inputs.masks["masked text"].hidden_BL.sum()
+        assert (moved.known["hidden_tokens"] != IGNORED).sum() == hidden
+    assert len(slots) == 1
+    assert places <= {8, 16, 24, 32, 40, 48, 56, 64, 72}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["clip", "siglip", "maeclip", "coca"])
+def test_a_step_never_waits_for_the_device(name):
+    """From pictures in memory to the updated weights, torch reports no synchronisation."""
+    recipe = make_recipe(**FAMILY[name], batch_pairs=8)
+    trainee = make_trainee(recipe, 300, torch.device("cuda"))
+    images, tokens = make_batch(8)
+    batch = Batch([f"{n:032x}" for n in range(8)], images, tokens, np.arange(8))
+    take_step(trainee, batch)  # the first one makes the optimiser's state
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        take_step(trainee, batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -22,7 +22,8 @@ Sums = dict[str, int]
 def add_batch(sums: Sums, uids: list[str], positions_B: np.ndarray, inputs: Inputs) -> None:
     """Add a rank's share of a batch to its sums; ``inputs`` are on the CPU, as drawn."""
     rows = {PAIRS: np.array(uids, dtype="S").view(np.uint8).reshape(len(uids), -1)}
-    rows |= {name: mask.hidden_BL.numpy() for name, mask in inputs.masks.items()}
+    masks = inputs.masks.items()
+    rows |= {name: np.packbits(mask.hidden_BL.numpy(), axis=1) for name, mask in masks}
     if inputs.corrupted_BT is not None:
         rows["corrupted text"] = inputs.corrupted_BT.numpy()
     for number, crop in enumerate(inputs.crops, start=1):
