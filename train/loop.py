@@ -132,7 +132,6 @@ def run_on(
 def stream_of(request: Request, tokenizer: Tokenizer, ranks: Ranks) -> Callable[..., Stream]:
     """Return what opens this rank's stream of the run's pairs, at a state where one is given."""
     recipe = request.recipe
-    # The recipe's caption_noise goes here as soon as Stream has that option; until then it is 0.
     # Half of the cores decode, shared by the ranks of this machine.
     near = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     workers = max(1, len(os.sched_getaffinity(0)) // (2 * near)) if ranks.world > 1 else None

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -24,12 +25,14 @@ def spread_model(model: Model, ranks: Ranks, *, compiled: bool, shard: bool) -> 
     must be the same on all ranks and on its device.
     """
     if shard:
+        kind = next(model.parameters()).device.type
+        mesh = init_device_mesh(kind, (ranks.world,))
         for block in (module for module in model.modules() if isinstance(module, Block)):
             if compiled:
                 block.compile()
-            fully_shard(block)
+            fully_shard(block, mesh=mesh)
         model.register_forward_hook(_fresh_numbers)
-        fully_shard(model, ignored_params=set(single_numbers(model)))
+        fully_shard(model, mesh=mesh, ignored_params=set(single_numbers(model)))
         return model
     if compiled:
         model.compile()
