@@ -23,6 +23,7 @@ NANO = {"size": "nano", "image_px": 32, "patch_px": 8, "context_length": 16, "vo
 MORE = {
     "apart": {"terms": {"Pixels": 1, "Tokens": 1}, "decoder": "apart"},
     "words": {"terms": {"Tokens": 1}},
+    "49 patches": {"terms": {"Pixels": 1}, "image_px": 56, "patch_px": 8},
     "map": {"terms": {"InfoNCE": 1, "NTXent": 1}, "pool": "map", "patch_dropout": 0.5},
     "writer": {"terms": {"Caption": 1}, "architecture": "coca", "patch_dropout": 0.5},
 }

@@ -8,6 +8,7 @@ out, as torch's counter has it. Shapes: L tokens, S tokens looked at, D width.
 from dataclasses import dataclass
 
 from .inputs import Inputs
+from .mask import kept_patches
 from .recipe import TrainRecipe
 from .size import Size
 
@@ -99,7 +100,7 @@ class _Cost:
     @property
     def seen(self) -> int:
         """Patches of the contrasted picture."""
-        return self.patches - int(self.patches * self.recipe.patch_dropout)
+        return kept_patches(self.patches, self.recipe.patch_dropout)
 
     def contrasted(self) -> float:
         size, chosen = self.size, self.recipe.towers_architecture
@@ -125,7 +126,7 @@ class _Cost:
         return self.image_tower(self.patches) + TRAINED * projected
 
     def masked_towers(self) -> float:
-        views, kept = self.recipe.views, self.patches - int(self.patches * self.recipe.image_mask)
+        views, kept = self.recipe.views, kept_patches(self.patches, self.recipe.image_mask)
         times = UNTAUGHT if self.recipe.placebo else TRAINED
         has_image, has_text = "masked image" in views, "masked text" in views
         total, image, text = 0.0, self.prefix + kept, self.lengths.kept
@@ -142,7 +143,7 @@ class _Cost:
         times = AT_THE_START if self.recipe.placebo else TRAINED
         decoded = []
         if "masked image" in views:
-            kept = self.prefix + self.patches - int(self.patches * self.recipe.image_mask)
+            kept = self.prefix + kept_patches(self.patches, self.recipe.image_mask)
             total += times * _linear(kept, self.size.width, width)
             total += TRAINED * _linear(self.patches, width, self.values)
             decoded.append(self.prefix + self.patches)
