@@ -1,8 +1,8 @@
 """Train the same model with open_clip and with Breadth, and MAE-CLIP beside CLIP.
 
-``python -m benchmarks.training [--quick] [--json FILE] [--peer DIR]`` compares; ``make
-bench`` makes open_clip's environment first. Each trainer runs in a process of its own, on CPUs with
-one thread, in turn, round by round; its clock starts after its imports and, for steps, after its warm-up.
+``python -m benchmarks.training [--quick] [--json FILE] [--peer DIR]`` compares, and ``make bench``
+makes open_clip's environment first. Each trainer runs in a process of its own, on CPUs with one
+thread, in turn, round by round; its clock starts after its imports and, for steps, its warm-up.
 Small runs have the same shards, tokenizer, model, batch and steps, and are evaluated: zero-shot by
 both, and by Breadth in all its other ways too.
 """
