@@ -7,14 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from breadth.train.seeds import generator
 from breadth.train.trainee import Trainee, start_from
 
 from . import toys, toys_words
-from .toys import WORD, fit, toy_recipe
+from .toys import WORD, toy_recipe
 
 LATENT = {"image_px": 16, "patch_px": 16}  # one patch, so that nothing but the pairs is to learn
 QUARTERS = {"image_px": 16, "patch_px": 8, "context_length": 4}
@@ -95,3 +92,86 @@ def _tint(**options: Any) -> ToyRun:
 
     options = {**QUARTERS, "context_length": 3, **options}
     return ToyRun(lambda seed: toys.tint_batches(seed, 64), measure, toys.KINDS, 100, options)
+
+
+def _stripes(steps: int, **options: Any) -> ToyRun:
+    return ToyRun(
+        lambda seed: toys.stripe_batches(seed, 64),
+        toys.stripes_read,
+        toys.KINDS,
+        steps,
+        {**TEXTURE, **options},
+    )
+
+
+def _filled(steps: int, **options: Any) -> ToyRun:
+    def measure(trainee: Trainee, seed: int) -> float:
+        found, flat = toys.filled_in(trainee, toys.stripe_batches(seed, 400)(-1))
+        return found / flat
+
+    return ToyRun(
+        lambda seed: toys.stripe_batches(seed, 64),
+        measure,
+        toys.KINDS,
+        steps,
+        {**TEXTURE, **options},
+    )
+
+
+def _glyphs(steps: int, **terms: float) -> ToyRun:
+    return ToyRun(
+        lambda seed: toys.coloured_batches(seed, 64),
+        toys.glyph_read,
+        toys.KINDS,
+        steps,
+        {**CROPS, "terms": terms},
+    )
+
+
+def _chain(
+    words: int, steps: int, measure: Callable[..., Any], *, both: bool = False, **options: Any
+) -> ToyRun:
+    def measured(trainee: Trainee, seed: int) -> Any:
+        numbers = generator(seed, "fresh captions")
+        return measure(trainee, toys_words.chain_pairs(words, 600, numbers, both=both))
+
+    return ToyRun(
+        lambda seed: toys_words.chain_batches(seed, 64, words, both=both),
+        measured,
+        toys_words.V,
+        steps,
+        {**CHAINS, "context_length": words + 2, **options},
+    )
+
+
+TOYS: dict[str, ToyRun] = {
+    "linked: clip": _linked(),
+    "linked: clip, captions shuffled": _linked(shuffled=True),
+    "unseen: clip": _unseen(150),
+    "unseen: align, 30 % wrong captions": _unseen(
+        300, 0.3, architecture="align", terms={"InfoNCE": {"label_smoothing": 0.1}}
+    ),
+    "unseen: siglip": _unseen(200, architecture="siglip", pool="map", terms={"Sigmoid": 1}),
+    "unseen: flip": _unseen(200, patch_dropout=0.25),
+    "unseen: coca": _unseen(
+        150, architecture="coca", caption_queries=2, terms={"InfoNCE": 1, "Caption": 2}
+    ),
+    **{
+        f"needle: {pool}, {side**2} patches": _needle(pool, side)
+        for side in (2, 6)
+        for pool in ("gap", "map", "max")
+    },
+    "tint: m3ae": _tint(towers="shared", terms=JOINT),
+    "tint: two towers, joint decoder": _tint(terms=JOINT),
+    "tint: two towers, decoder apart": _tint(terms=JOINT, decoder="apart"),
+    "tint: tokens alone": _tint(terms={"Tokens": 1}),
+    "chain: coca": _chain(
+        8,
+        300,
+        toys_words.written,
+        both=True,
+        architecture="coca",
+        terms={"InfoNCE": 1, "Caption": 2},
+    ),
+}
+"""By name: the world, then what learns it."""

@@ -23,8 +23,16 @@ from breadth.train.update import take_step
 CPU = torch.device("cpu")
 WORD = MASK + 1  # the first token that is a word
 SMALL = {
-    **{"width": 32, "depth": 2, "heads": 2, "text_width": 32, "text_depth": 1, "text_heads": 2},
-    **{"embedding": 32, "decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
+    "width": 32,
+    "depth": 2,
+    "heads": 2,
+    "text_width": 32,
+    "text_depth": 1,
+    "text_heads": 2,
+    "embedding": 32,
+    "decoder_width": 32,
+    "decoder_depth": 1,
+    "decoder_heads": 2,
 }
 
 Pairs = tuple[Tensor, Tensor]
@@ -103,7 +111,7 @@ def glyph_pairs(colour_n: Tensor, glyph_n: Tensor, numbers: torch.Generator) -> 
 
 
 def glyph_batches(seed: int, pairs: int, noise: float = 0.0) -> Callable[[int], Pairs]:
-    """Return batches of all colours with all glyphs but the unseen; ``noise`` shares captions out."""
+    """Return batches of all colours with all glyphs but the unseen; a share has wrong captions."""
     every = torch.cartesian_prod(torch.arange(KINDS), torch.arange(KINDS))
     unseen = (every[:, None] == UNSEEN).all(dim=2).any(dim=1)
     seen = every[~unseen]
@@ -199,37 +207,33 @@ def named(trainee: Trainee, pairs_of: Callable[[int], Pairs], kinds: int) -> flo
     return share(found == tokens[:, 1] - WORD)
 
 
-def _textures() -> Tensor:
-    """Return eight textures of 4 x 4 signs [8, 4, 4], balanced and orthogonal: Hadamard's."""
-    signs = torch.ones(1, 1)
-    for _ in range(4):
-        signs = torch.cat([torch.cat([signs, signs]), torch.cat([signs, -signs])], dim=1)
-    return signs[[1, 2, 4, 8, 6, 9, 11, 15]].view(8, 4, 4)
+BROAD, FINE = torch.tensor([1, 1, -1, -1]), torch.tensor([1, -1, 1, -1])
+STRIPES = torch.stack(
+    [BROAD.expand(4, 4), FINE.expand(4, 4), BROAD.expand(4, 4).T, FINE.expand(4, 4).T]
+)
+"""Lighter and darker patches: stripes down or across, broad or fine."""
 
 
-TEXTURES = _textures()
+def stripe_pairs(kind_n: Tensor, numbers: torch.Generator) -> Pairs:
+    """Draw 4 x 4 patches of one colour in stripes; the caption names the colour.
 
-
-def texture_pairs(kind_n: Tensor, numbers: torch.Generator) -> Pairs:
-    """Draw 4 x 4 patches in one colour, lighter and darker by one of eight textures.
-
-    The caption names the colour. Every patch is lighter or darker by chance too, so that one patch
-    tells little of the texture, and of the mean over patches nothing.
+    Every patch is lighter or darker by chance too. One patch tells nothing of the stripes, nor does
+    the mean over patches: only which is where does.
     """
     pairs = len(kind_n)
-    level_n44 = 0.6 + 0.15 * TEXTURES[kind_n] + 0.15 * torch.randn(pairs, 4, 4, generator=numbers)
+    level_n44 = 0.6 + 0.2 * STRIPES[kind_n] + 0.1 * torch.randn(pairs, 4, 4, generator=numbers)
     colour_n = whole(numbers, KINDS, pairs)
     pictures = COLOURS[colour_n][:, :, None, None] * level_n44[:, None]
     pictures = pictures.repeat_interleave(4, 2).repeat_interleave(4, 3)
     return noisy(pictures, numbers, 5.0), captions_of(colour_n[:, None])
 
 
-def texture_batches(seed: int, pairs: int) -> Callable[[int], Pairs]:
-    """Return batches of textures."""
+def stripe_batches(seed: int, pairs: int) -> Callable[[int], Pairs]:
+    """Return batches of stripes."""
 
     def pairs_of(step: int) -> Pairs:
-        numbers = generator(seed, "textures", step)
-        return texture_pairs(whole(numbers, len(TEXTURES), pairs), numbers)
+        numbers = generator(seed, "stripes", step)
+        return stripe_pairs(whole(numbers, len(STRIPES), pairs), numbers)
 
     return pairs_of
 
@@ -266,11 +270,11 @@ def read_off(trainee: Trainee, images: Tensor, kind_n: Tensor) -> dict:
     return probe(features, kind_n.numpy(), int(kind_n.max()) + 1, split)
 
 
-def texture_read(trainee: Trainee, seed: int, pictures: int = 1200) -> float:
-    """Return how often a probe reads a picture's texture, which no caption names."""
+def stripes_read(trainee: Trainee, seed: int, pictures: int = 1200) -> float:
+    """Return how often a probe reads a picture's stripes, which no caption names."""
     numbers = generator(seed, "probed")
-    kind_n = whole(numbers, len(TEXTURES), pictures)
-    return read_off(trainee, texture_pairs(kind_n, numbers)[0], kind_n)["value"]
+    kind_n = whole(numbers, len(STRIPES), pictures)
+    return read_off(trainee, stripe_pairs(kind_n, numbers)[0], kind_n)["value"]
 
 
 def glyph_read(trainee: Trainee, seed: int, pictures: int = 1200) -> float:
@@ -299,3 +303,72 @@ def guessed(trainee: Trainee, pairs: Pairs) -> float:
     inputs = draw_inputs(trainee.recipe, *pairs, 10**6, vocabulary=trainee.vocabulary)
     views = trainee.model(inputs.on(CPU))
     return share(views["token_logits"].argmax(dim=1) == views["hidden_tokens"])
+
+
+def _papers() -> Tensor:
+    """Return eight patterns of 4 x 4 signs [8, 4, 4], balanced and orthogonal: Hadamard's."""
+    signs = torch.ones(1, 1)
+    for _ in range(4):
+        signs = torch.cat([torch.cat([signs, signs]), torch.cat([signs, -signs])], dim=1)
+    return signs[[1, 2, 4, 8, 6, 9, 11, 15]].view(8, 4, 4)
+
+
+PAPERS = _papers()
+
+
+def paper_pairs(kind_n: Tensor, numbers: torch.Generator, depth: float = 4.0) -> Pairs:
+    """Draw wallpaper: a faint pattern, the same in every patch, under noise; the caption: colour.
+
+    The noise is ten times as strong, but what patches have in common is the pattern.
+    """
+    colour_n = whole(numbers, KINDS, len(kind_n))
+    middle = 128 + 0.4 * (COLOURS[colour_n] - 128)
+    pictures = middle[:, :, None, None] + depth * PAPERS[kind_n].repeat(1, 4, 4)[:, None]
+    return noisy(pictures, numbers, 40.0), captions_of(colour_n[:, None])
+
+
+def paper_batches(seed: int, pairs: int) -> Callable[[int], Pairs]:
+    """Return batches of wallpaper."""
+
+    def pairs_of(step: int) -> Pairs:
+        numbers = generator(seed, "papers", step)
+        return paper_pairs(whole(numbers, len(PAPERS), pairs), numbers)
+
+    return pairs_of
+
+
+def paper_read(trainee: Trainee, seed: int, pictures: int = 1800) -> float:
+    """Return how often a probe reads a wallpaper's pattern, which no caption names."""
+    numbers = generator(seed, "probed")
+    kind_n = whole(numbers, len(PAPERS), pictures)
+    return read_off(trainee, paper_pairs(kind_n, numbers)[0], kind_n)["value"]
+
+
+def grating_pairs(kind_n: Tensor, numbers: torch.Generator) -> Pairs:
+    """Draw stripes in one of four directions that begin anywhere; the caption names the colour."""
+    pairs = len(kind_n)
+    colour_n = whole(numbers, KINDS, pairs)
+    angle = kind_n * torch.pi / 4
+    at = torch.arange(16.0)
+    down, across = torch.sin(angle)[:, None, None], torch.cos(angle)[:, None, None]
+    begin = 2 * torch.pi * torch.rand(pairs, 1, 1, generator=numbers)
+    wave = torch.sin(2 * torch.pi / 6 * (down * at[:, None] + across * at) + begin)
+    pictures = COLOURS[colour_n][:, :, None, None] * (0.6 + 0.2 * wave[:, None])
+    return noisy(pictures, numbers), captions_of(colour_n[:, None])
+
+
+def grating_batches(seed: int, pairs: int) -> Callable[[int], Pairs]:
+    """Return batches of stripes."""
+
+    def pairs_of(step: int) -> Pairs:
+        numbers = generator(seed, "gratings", step)
+        return grating_pairs(whole(numbers, 4, pairs), numbers)
+
+    return pairs_of
+
+
+def grating_read(trainee: Trainee, seed: int, pictures: int = 1200) -> float:
+    """Return how often a probe reads the direction of stripes, which no caption names."""
+    numbers = generator(seed, "probed")
+    kind_n = whole(numbers, 4, pictures)
+    return read_off(trainee, grating_pairs(kind_n, numbers)[0], kind_n)["value"]

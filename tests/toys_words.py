@@ -19,9 +19,12 @@ from breadth.train.trainee import Trainee
 
 from .toys import COLOURS, CPU, WORD, Pairs, captions_of, noisy, whole
 
-CHAIN = torch.tensor(
-    [[0.05, 0.7, 0.2, 0.05], [0.05, 0.05, 0.7, 0.2], [0.2, 0.05, 0.05, 0.7], [0.7, 0.2, 0.05, 0.05]],
-    dtype=torch.float64,
+CHAIN = (
+    torch.tensor(
+        [[1, 14, 4, 1], [1, 1, 14, 4], [4, 1, 1, 14], [14, 4, 1, 1]],
+        dtype=torch.float64,
+    )
+    / 20
 )
 """Which word follows which; every word is as likely as any other, at the first place too."""
 V = len(CHAIN)

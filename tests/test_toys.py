@@ -1,0 +1,81 @@
+"""Each objective learns a toy of which the best answer is known; the control beside it does not."""
+
+import math
+
+import pytest
+import torch
+
+from breadth.train.inputs import draw_inputs
+
+from .toy_runs import result, train_toy
+from .toys import CPU, linked_batches, make_trainee
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Train the same bits wherever the test runs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_contrast_finds_what_is_linked_and_nothing_else():
+    """Unseen linked latents find each other among 32; after shuffled pairs they do by chance."""
+    assert result("linked: clip", 0) == 1
+    by_chance = result("linked: clip, captions shuffled", 0)
+    assert abs(by_chance - 1 / 32) < 4 * math.sqrt(31) / 32 / math.sqrt(32)
+
+
+def test_contrast_begins_at_the_logarithm_of_the_batch():
+    """A fresh model tells no pair from another: InfoNCE of B pairs costs about ln B."""
+    trainee = train_toy("linked: clip", 0, steps=1)
+    images, tokens = linked_batches(0, 64)(5)
+    inputs = draw_inputs(trainee.recipe, images, tokens, 5, vocabulary=trainee.vocabulary)
+    fresh = make_trainee(trainee.recipe, trainee.vocabulary, CPU)
+    means = fresh.step_of.backward(inputs, {"InfoNCE": 1.0})
+    assert means["InfoNCE"].item() == pytest.approx(math.log(64), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "clip",
+        "align, 30 % wrong captions",
+        "siglip",
+        "flip",
+        "coca",
+    ],
+)
+def test_unseen_pairs_of_colour_and_glyph_are_named(name):
+    """Zero-shot among all 36: what never was together is put together; chance is 3 %."""
+    assert result(f"unseen: {name}", 0) > 0.8
+
+
+@pytest.mark.parametrize("pool", ["max", "map"])
+def test_one_patch_among_many_is_not_averaged_away(pool):
+    """The needle among 36 patches is found by MAX and MAP; GAP finds it among 4 only."""
+    assert result(f"needle: {pool}, 36 patches", 0) > 0.95
+    if pool == "max":
+        assert result("needle: gap, 4 patches", 0) > 0.95
+        assert result("needle: gap, 36 patches", 0) < 0.9
+
+
+@pytest.mark.parametrize("name", ["m3ae", "two towers, joint decoder"])
+def test_a_joint_decoder_names_what_only_the_picture_tells(name):
+    """A hidden word that the picture determines is guessed, with one tower and with two."""
+    assert result(f"tint: {name}", 0) > 0.98
+
+
+@pytest.mark.parametrize("name", ["two towers, decoder apart", "tokens alone"])
+def test_without_the_picture_the_word_is_a_guess(name):
+    """Where words are decoded from words alone, no more than one of six is right."""
+    assert result(f"tint: {name}", 0) < 1 / 6 + 4 * math.sqrt(5 / 36 / 600)
+
+
+def test_captions_are_written_as_well_as_can_be():
+    """CoCa's cross-entropy on fresh captions is their entropy within two standard errors.
+
+    The picture says which of two chains it is: without it, the entropy is higher.
+    """
+    assert result("chain: coca", 0).errors < 2
