@@ -1,4 +1,4 @@
-"""What holds of terms, views and pools by construction: slopes that are zero, orders without say."""
+"""What holds of terms, views and pools by construction: slopes of zero, orders without say."""
 
 import math
 

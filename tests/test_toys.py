@@ -7,8 +7,9 @@ import torch
 
 from breadth.train.inputs import draw_inputs
 
-from .toy_runs import result, train_toy
-from .toys import CPU, linked_batches, make_trainee
+from .toy_runs import TOYS, result
+from .toy_worlds import WORD, linked_batches
+from .toys import CPU, make_trainee, toy_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -29,10 +30,8 @@ def test_contrast_finds_what_is_linked_and_nothing_else():
 
 def test_contrast_begins_at_the_logarithm_of_the_batch():
     """A fresh model tells no pair from another: InfoNCE of B pairs costs about ln B."""
-    trainee = train_toy("linked: clip", 0, steps=1)
-    images, tokens = linked_batches(0, 64)(5)
-    inputs = draw_inputs(trainee.recipe, images, tokens, 5, vocabulary=trainee.vocabulary)
-    fresh = make_trainee(trainee.recipe, trainee.vocabulary, CPU)
+    fresh = make_trainee(toy_recipe(**TOYS["linked: clip"].options), WORD + 16, CPU)
+    inputs = draw_inputs(fresh.recipe, *linked_batches(0, 64)(0), 0, vocabulary=WORD + 16)
     means = fresh.step_of.backward(inputs, {"InfoNCE": 1.0})
     assert means["InfoNCE"].item() == pytest.approx(math.log(64), rel=0.15)
 
@@ -79,3 +78,9 @@ def test_captions_are_written_as_well_as_can_be():
     The picture says which of two chains it is: without it, the entropy is higher.
     """
     assert result("chain: coca", 0).errors < 2
+
+
+@pytest.mark.parametrize("hidden", ["dropped", "corrupted"])
+def test_hidden_words_are_guessed_as_well_as_can_be(hidden):
+    """On fresh captions Tokens costs what the brute-force posterior does, within two errors."""
+    assert result(f"chain: words {hidden}", 0).errors < 2

@@ -17,7 +17,8 @@ from breadth.train.inputs import CORRUPTED, REPLACED, Inputs, draw_inputs
 from breadth.train.seeds import generator
 from breadth.train.trainee import Trainee
 
-from .toys import COLOURS, CPU, WORD, Pairs, captions_of, noisy, whole
+from .toy_worlds import COLOURS, WORD, Pairs, captions_of, noisy, whole
+from .toys import CPU
 
 CHAIN = (
     torch.tensor(
