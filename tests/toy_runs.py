@@ -122,7 +122,9 @@ TOYS: dict[str, ToyRun] = {
     "unseen: align, 30 % wrong captions": _unseen(
         300, 0.3, architecture="align", terms={"InfoNCE": {"label_smoothing": 0.1}}
     ),
-    "unseen: siglip": _unseen(200, architecture="siglip", pool="map", terms={"Sigmoid": 1}),
+    "unseen: siglip": _unseen(
+        300, architecture="siglip", pool="map", terms={"Sigmoid": 1}, lr=5e-3
+    ),
     "unseen: flip": _unseen(200, patch_dropout=0.25),
     "unseen: coca": _unseen(150, **COCA),
     **{
