@@ -7,9 +7,9 @@ import torch
 
 from breadth.train.inputs import draw_inputs
 
-from .toy_runs import TOYS, result
-from .toy_worlds import WORD, linked_batches
-from .toys import CPU, make_trainee, toy_recipe
+from .toy_runs import TOYS, result, train_toy
+from .toy_worlds import WORD, linked_batches, stripe_batches
+from .toys import CPU, filled_in, make_trainee, named, stripes_read, toy_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +83,20 @@ def test_captions_are_written_as_well_as_can_be():
     The picture says which of two chains it is: without it, the entropy is higher.
     """
     assert result("chain: coca", 0).errors < 2
+
+
+def test_mae_learns_what_captions_leave_out():
+    """Hidden patches cost far less than the mean colour, and a probe reads the stripes."""
+    mae = train_toy("omitted stripes, probed: mae", 0)
+    assert filled_in(mae, 0) < 0.6
+    assert stripes_read(mae, 0) > 0.85
+
+
+def test_clip_does_not_learn_what_captions_leave_out():
+    """It names every colour; of the stripes, four of them, a probe reads no more than half."""
+    clip = train_toy("omitted stripes, probed: clip", 0, steps=300)
+    assert named(clip, stripe_batches(0, 400)) > 0.98
+    assert stripes_read(clip, 0) < 0.65
 
 
 @pytest.mark.parametrize("hidden", ["dropped", "corrupted"])

@@ -16,7 +16,13 @@ from .toy_worlds import KINDS, WORD, Pairs
 LATENT = {"image_px": 16, "patch_px": 16, "context_length": 6, "lr": 5e-3}  # one patch
 QUARTERS = {"image_px": 16, "patch_px": 8}
 NEEDLE = {"size": {**toys.SMALL, "depth": 1}, "batch_pairs": 32, "context_length": 3}
-STRIPES = {"context_length": 3, "architecture": "mae", "image_mask": 0.5, "lr": 5e-3}
+STRIPES = {
+    "context_length": 3,
+    "architecture": "mae",
+    "image_mask": 0.5,
+    "lr": 5e-3,
+    "final_lr": 0.5,
+}
 CHAIN = {"image_px": 8, "patch_px": 8}
 DEEP_TEXT = {"size": {**toys.SMALL, "text_depth": 2}, "architecture": "mae", "lr": 7e-3}
 JOINT = {"Pixels": 1, "Tokens": 0.5}
@@ -86,13 +92,11 @@ def _tint(**options: Any) -> ToyRun:
     return ToyRun(batches, measure, KINDS, options)
 
 
-def _stripes(
-    steps: int, measure: Callable[[Trainee, int], float] = toys.stripes_read, **terms: float
-) -> ToyRun:
+def _stripes(measure: Callable[[Trainee, int], float], **terms: float) -> ToyRun:
     def batches(seed: int) -> Batches:
         return toy_worlds.stripe_batches(seed, 64)
 
-    return ToyRun(batches, measure, KINDS, {**STRIPES, "steps": steps, "terms": terms})
+    return ToyRun(batches, measure, KINDS, {**STRIPES, "steps": 700, "terms": terms})
 
 
 def _chain(
@@ -136,6 +140,10 @@ TOYS: dict[str, ToyRun] = {
     "tint: two towers, joint decoder": _tint(terms=JOINT),
     "tint: two towers, decoder apart": _tint(terms=JOINT, decoder="apart"),
     "tint: tokens alone": _tint(terms={"Tokens": 1}),
+    "omitted stripes, probed: clip": _stripes(toys.stripes_read, InfoNCE=1),
+    "omitted stripes, probed: maeclip, w = 100": _stripes(toys.stripes_read, InfoNCE=1, Pixels=100),
+    "omitted stripes, probed: mae": _stripes(toys.stripes_read, Pixels=1),
+    "omitted stripes, loss over mean patch's: mae": _stripes(toys.filled_in, Pixels=1),
     "chain: coca": _chain(8, toy_chains.written, both=True, steps=300, lr=5e-3, **COCA),
     "chain: words dropped": _mended(terms={"Tokens": 1}),
     "chain: words corrupted": _mended(terms={"Tokens": {"masking": "corrupted"}}),

@@ -26,6 +26,7 @@ from .toy_worlds import (
     captions_of,
     glyph_pairs,
     linked_pairs,
+    stripe_batches,
     stripe_pairs,
     whole,
 )
@@ -128,16 +129,17 @@ def stripes_read(trainee: Trainee, seed: int, pictures: int = 1200) -> float:
 
 
 @torch.no_grad()
-def filled_in(trainee: Trainee, pairs: Pairs) -> tuple[float, float]:
-    """Return the loss on hidden patches, and that of the mean visible pixel in their place."""
+def filled_in(trainee: Trainee, seed: int, pictures: int = 400) -> float:
+    """Return the loss on hidden patches over that of the mean visible colour in their place."""
+    pairs = stripe_batches(seed, pictures)(-1)
     inputs = draw_inputs(trainee.recipe, *pairs, 10**6, vocabulary=trainee.vocabulary).on(CPU)
-    views = trainee.model(inputs)
-    total, count = Pixels().loss(views)
-    hidden_BN1 = inputs.masks["masked image"].hidden_BL[..., None]
+    total, count = Pixels().loss(trainee.model(inputs))
+    hidden_BN = inputs.masks["masked image"].hidden_BL
     pixels = trainee.model.patches(pairs[0]).unflatten(2, (3, -1))
-    seen = (pixels.mean(3) * ~hidden_BN1).sum(1, keepdim=True) / (~hidden_BN1).sum(1, keepdim=True)
-    flat = (pixels - seen[..., None]).square().flatten(2).mean(2)[hidden_BN1[..., 0]].mean()
-    return (total / count).item(), flat.item()
+    seen_BN1 = ~hidden_BN[..., None]
+    colour = (pixels.mean(dim=3) * seen_BN1).sum(1, keepdim=True) / seen_BN1.sum(1, keepdim=True)
+    flat = (pixels - colour[..., None]).square().flatten(2).mean(dim=2)[hidden_BN].mean()
+    return (total / count / flat).item()
 
 
 @torch.no_grad()
