@@ -16,13 +16,7 @@ from .toy_worlds import KINDS, WORD, Pairs
 LATENT = {"image_px": 16, "patch_px": 16, "context_length": 6, "lr": 5e-3}  # one patch
 QUARTERS = {"image_px": 16, "patch_px": 8}
 NEEDLE = {"size": {**toys.SMALL, "depth": 1}, "batch_pairs": 32, "context_length": 3}
-STRIPES = {
-    "context_length": 3,
-    "architecture": "mae",
-    "image_mask": 0.5,
-    "lr": 5e-3,
-    "final_lr": 0.5,
-}
+STRIPES = {"context_length": 3, "architecture": "mae", "image_mask": 0.5, "lr": 5e-3}
 CHAIN = {"image_px": 8, "patch_px": 8}
 DEEP_TEXT = {"size": {**toys.SMALL, "text_depth": 2}, "architecture": "mae", "lr": 7e-3}
 JOINT = {"Pixels": 1, "Tokens": 0.5}
@@ -96,7 +90,8 @@ def _stripes(measure: Callable[[Trainee, int], float], **terms: float) -> ToyRun
     def batches(seed: int) -> Batches:
         return toy_worlds.stripe_batches(seed, 64)
 
-    return ToyRun(batches, measure, KINDS, {**STRIPES, "steps": 700, "terms": terms})
+    options = {**STRIPES, "final_lr": 0.5, "steps": 700, "terms": terms}
+    return ToyRun(batches, measure, KINDS, options)
 
 
 def _chain(
