@@ -136,7 +136,7 @@ TOYS: dict[str, ToyRun] = {
     "tint: two towers, decoder apart": _tint(terms=JOINT, decoder="apart"),
     "tint: tokens alone": _tint(terms={"Tokens": 1}),
     "omitted stripes, probed: clip": _stripes(toys.stripes_read, InfoNCE=1),
-    "omitted stripes, probed: maeclip, w = 100": _stripes(toys.stripes_read, InfoNCE=1, Pixels=100),
+    "omitted stripes, probed: maeclip, w = 1": _stripes(toys.stripes_read, InfoNCE=1, Pixels=1),
     "omitted stripes, probed: mae": _stripes(toys.stripes_read, Pixels=1),
     "omitted stripes, loss over mean patch's: mae": _stripes(toys.filled_in, Pixels=1),
     "chain: coca": _chain(8, toy_chains.written, both=True, steps=300, lr=5e-3, **COCA),
