@@ -89,14 +89,14 @@ def test_mae_learns_what_captions_leave_out():
     """Hidden patches cost far less than the mean colour, and a probe reads the stripes."""
     mae = train_toy("omitted stripes, probed: mae", 0)
     assert filled_in(mae, 0) < 0.6
-    assert stripes_read(mae, 0) > 0.75
+    assert stripes_read(mae, 0) > 0.65
 
 
 def test_clip_does_not_learn_what_captions_leave_out():
-    """It names every colour; of the stripes, four of them, a probe reads no more than half."""
+    """It names every colour; a probe for the four kinds of stripes is right about as often as not."""
     clip = train_toy("omitted stripes, probed: clip", 0, steps=300)
     assert named(clip, stripe_batches(0, 400)) > 0.98
-    assert stripes_read(clip, 0) < 0.65
+    assert stripes_read(clip, 0) < 0.55
 
 
 @pytest.mark.parametrize("hidden", ["dropped", "corrupted"])
