@@ -1,7 +1,6 @@
 """The training of a run on a toy world, and what is measured of it afterwards."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -65,8 +64,8 @@ def carry_on(trainee: Trainee, pairs_of: Callable[[int], Pairs]) -> None:
     """Take a recipe's steps."""
     while trainee.step < trainee.recipe.steps:
         images, tokens = pairs_of(trainee.step)
-        uids = [str(row) for row in range(len(images))]
-        take_step(trainee, Batch(uids, images, tokens, np.arange(len(images))), Path())
+        uids = [f"{row:032x}" for row in range(len(images))]
+        take_step(trainee, Batch(uids, images, tokens, np.arange(len(images))))
     trainee.model.eval()
 
 
