@@ -93,7 +93,7 @@ def test_mae_learns_what_captions_leave_out():
 
 
 def test_clip_does_not_learn_what_captions_leave_out():
-    """It names every colour; a probe for four kinds of stripes is right half of the time at most."""
+    """It names every colour; a probe reads the four stripes half of the time at most."""
     clip = train_toy("omitted stripes, probed: clip", 0, steps=300)
     assert named(clip, stripe_batches(0, 400)) > 0.98
     assert stripes_read(clip, 0) < 0.55
