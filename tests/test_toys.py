@@ -9,7 +9,7 @@ from breadth.train.inputs import draw_inputs
 
 from .toy_runs import TOYS, result, train_toy
 from .toy_worlds import WORD, linked_batches, stripe_batches
-from .toys import CPU, filled_in, make_trainee, named, stripes_read, toy_recipe
+from .toys import CPU, crops_found, filled_in, make_trainee, named, stripes_read, toy_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +83,13 @@ def test_captions_are_written_as_well_as_can_be():
     The picture says which of two chains it is: without it, the entropy is higher.
     """
     assert result("chain: coca", 0).errors < 2
+
+
+def test_crops_of_a_picture_find_each_other():
+    """SimCLR finds the other crop among those of 36 pictures; a fresh tower rarely does."""
+    fresh = train_toy("crops: simclr", 0, steps=1)
+    assert crops_found(fresh, 0) < 0.2
+    assert result("crops: simclr", 0) > 0.3
 
 
 def test_mae_learns_what_captions_leave_out():

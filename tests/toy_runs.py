@@ -64,6 +64,14 @@ def _unseen(steps: int, noise: float = 0.0, **options: Any) -> ToyRun:
     return ToyRun(batches, toys.zero_shot, 2 * KINDS, options)
 
 
+def _crops() -> ToyRun:
+    def batches(seed: int) -> Batches:
+        return toy_worlds.glyph_batches(seed, 64)
+
+    options = {**QUARTERS, "context_length": 4, "crop_area": 0.5, "steps": 150}
+    return ToyRun(batches, toys.crops_found, 2 * KINDS, {**options, "terms": {"NTXent": 1}})
+
+
 def _needle(pool: str, side: int) -> ToyRun:
     def batches(seed: int, pairs: int = 32) -> Batches:
         return toy_worlds.needle_batches(seed, pairs, side)
@@ -135,6 +143,7 @@ TOYS: dict[str, ToyRun] = {
     "tint: two towers, joint decoder": _tint(terms=JOINT),
     "tint: two towers, decoder apart": _tint(terms=JOINT, decoder="apart"),
     "tint: tokens alone": _tint(terms={"Tokens": 1}),
+    "crops: simclr": _crops(),
     "omitted stripes, probed: clip": _stripes(toys.stripes_read, InfoNCE=1),
     "omitted stripes, probed: maeclip, w = 1": _stripes(toys.stripes_read, InfoNCE=1, Pixels=1),
     "omitted stripes, probed: mae": _stripes(toys.stripes_read, Pixels=1),

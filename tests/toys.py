@@ -147,3 +147,19 @@ def guessed(trainee: Trainee, pairs: Pairs) -> float:
     inputs = draw_inputs(trainee.recipe, *pairs, 10**6, vocabulary=trainee.vocabulary)
     views = trainee.model(inputs.on(CPU))
     return share(views["token_logits"].argmax(dim=1) == views["hidden_tokens"])
+
+
+@torch.no_grad()
+def crops_found(trainee: Trainee, seed: int) -> float:
+    """Return how often a crop finds the other one of its picture among those of all 36 kinds."""
+    colour_n, glyph_n = torch.cartesian_prod(torch.arange(KINDS), torch.arange(KINDS)).T
+    hits = []
+    for step in range(10):
+        pairs = glyph_pairs(colour_n, glyph_n, generator(seed, "fresh crops", step))
+        inputs = draw_inputs(
+            trainee.recipe, *pairs, 10**6 + step, vocabulary=trainee.vocabulary
+        ).on(CPU)
+        views = trainee.model(inputs)
+        found = (views["crop_1"] @ views["crop_2"].T).argmax(dim=1)
+        hits.append(found == torch.arange(len(found)))
+    return share(torch.cat(hits))
