@@ -6,7 +6,7 @@ TEXTURES = {"plain": "", "striped": "with stripes", "dotted": "with dots", "chec
 RELATIONS = ("above", "below", "left of", "right of")
 NUMBERS = ("no", "one", "two", "three")
 KINDS = ("colour", "shape", "texture", "background", "count", "relation")
-"""What questions are about, in their order; scenes with companions are asked several of the last."""
+"""What questions are about, in their order; beside companions several ask for the last."""
 
 
 def caption(scene: Scene) -> str:

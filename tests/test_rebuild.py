@@ -16,7 +16,7 @@ from breadth.loaders.folder import open_folder
 from breadth.loaders.tokenize import encode
 from breadth.loaders.world import World
 from breadth.scripts.demo.heldout import write_heldout
-from breadth.scripts.evaluate import scores_text
+from breadth.scripts.score_tables import scores_text
 from breadth.train.checkpoint import Run, load_run
 from breadth.train.evaluate.predictions import read_predictions
 from breadth.train.evaluate.questions import read_questions

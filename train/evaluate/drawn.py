@@ -1,4 +1,4 @@
-"""What world.json says: of which world a folder's pictures are drawn, and which scenes they show."""
+"""What world.json says: of which world a folder is drawn, and which scenes it shows."""
 
 import json
 from dataclasses import asdict, dataclass

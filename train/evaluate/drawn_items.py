@@ -17,7 +17,10 @@ from .predictions import Predictions
 from .robustness import held_out_combinations, robustness
 
 SCENES = 200
-"""How many of a folder's scenes are drawn again; each score looks at several pictures of each."""
+"""How many of a folder's scenes are drawn again and changed."""
+
+PROBED = 500
+"""How many are drawn again for probes by band, which are tested on a fifth of them."""
 
 TASKS = ("shape", "colour")
 
@@ -25,9 +28,9 @@ TASKS = ("shape", "colour")
 def drawn_items(
     run: Run, drawn: Drawn, limit: int | None, notes: list[str]
 ) -> Iterator[Predictions]:
-    """Yield the items of every score of drawn scenes that a run admits, on the first SCENES.
+    """Yield the items of every score of drawn scenes that a run admits, on the first of its scenes.
 
-    ``limit`` bounds the scenes further. ``notes`` is told what could not be scored.
+    ``limit`` bounds their number further. ``notes`` is told what could not be scored.
     """
     scenes = drawn.scenes[: min(SCENES, limit or SCENES)]
     if run.has_joint_space:
@@ -43,7 +46,8 @@ def drawn_items(
             f"{' and none of '.join(unscored)}; robustness is that of a probe"
         )
     yield _robustness_items(run, drawn.world, scenes)
-    yield from _frequency_items(run, drawn.world, scenes, notes)
+    probed = drawn.scenes[: min(PROBED, limit or PROBED)]
+    yield from _frequency_items(run, drawn.world, probed, notes)
 
 
 def _grounding_items(run: Run, world: World, scenes: Sequence[int]) -> Predictions:
