@@ -100,7 +100,7 @@ def test_damage_is_named_in_one_line(tmp_path, text):
 
 
 def test_scores_are_those_of_the_functions_on_the_folders_scenes(place, scored):
-    """Grounding, robustness, combinations and frequencies equal what calling them gives, rows set aside."""
+    """Every score of drawn scenes equals what calling its function gives, rows set aside."""
     run, drawn = load_run(place / "clip"), read_drawn(place / "heldout")
     looked = grounding(run, [scene(drawn.world, i) for i in drawn.scenes])
     looked.pop("rows")
