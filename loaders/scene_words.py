@@ -5,6 +5,8 @@ from .scene_drawing import Scene
 TEXTURES = {"plain": "", "striped": "with stripes", "dotted": "with dots", "checked": "with checks"}
 RELATIONS = ("above", "below", "left of", "right of")
 NUMBERS = ("no", "one", "two", "three")
+KINDS = ("colour", "shape", "texture", "background", "count", "relation")
+"""What questions are about, in their order; beside companions several ask for the last."""
 
 
 def caption(scene: Scene) -> str:

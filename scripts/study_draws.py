@@ -15,8 +15,12 @@ from PIL import Image
 from breadth.curate.shard_writer import write_folder
 from breadth.loaders.manifest import MANIFEST_NAME
 from breadth.loaders.world import World, caption, picture, scene
+from breadth.train.evaluate.drawn import write_drawn
 from breadth.train.evaluate.labels import Task, write_tasks
+from breadth.train.evaluate.questions import write_questions
 from breadth.train.study.design import Study
+
+from .scene_questions import scene_questions
 
 _CHUNK = 250  # scenes for one process at a time
 _WORKERS = 2
@@ -37,7 +41,7 @@ def draw_folders(study: Study, world: str, seed: int, out: Path) -> tuple[Path, 
     last = study.pairs + study.held_out_pairs
     for place, scenes in ((train, range(study.pairs)), (held_out, range(study.pairs, last))):
         if not (place / MANIFEST_NAME).exists():
-            _write(place, study, dials, scenes)
+            _write(place, study, dials, scenes, asked=place == held_out)
     return train, held_out
 
 
@@ -49,15 +53,18 @@ def draw_pairs(world: World, tasks: Sequence[str], px: int, indices: Sequence[in
         encoded = io.BytesIO()
         Image.fromarray(picture(drawn, px)).save(encoded, "PNG")
         labels = {task: drawn.labels[task] for task in tasks}
-        uid = _hash(f"{asdict(world)} {index}")
+        uid = _uid(world, index)
         pairs.append(({"uid": uid, "caption": caption(drawn), **labels}, encoded.getvalue(), "png"))
     return pairs
 
 
-def _write(folder: Path, study: Study, world: World, scenes: range) -> None:
+def _write(folder: Path, study: Study, world: World, scenes: range, asked: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tasks = [Task(task, task, tuple(world.classes(task)), study.templates) for task in study.tasks]
     write_tasks(folder, tasks)
+    if asked:
+        write_questions(folder, scene_questions(world, scenes, partial(_uid, world)))
+    write_drawn(folder, world, scenes)
     pairs = _drawn(world, study.tasks, study.picture_px, scenes)
     write_folder(folder, pairs, name=folder.name, pairs_per_shard=2000)
 
@@ -72,6 +79,10 @@ def _drawn(world: World, tasks: Sequence[str], px: int, scenes: range) -> Iterat
     with ProcessPoolExecutor(_WORKERS, mp_context=get_context("spawn")) as pool:
         for pairs in pool.map(draw, chunks):
             yield from pairs
+
+
+def _uid(world: World, index: int) -> str:
+    return _hash(f"{asdict(world)} {index}")
 
 
 def _hash(text: str) -> str:

@@ -16,7 +16,7 @@ from breadth.loaders.folder import open_folder
 from breadth.loaders.tokenize import encode
 from breadth.loaders.world import World
 from breadth.scripts.demo.heldout import write_heldout
-from breadth.scripts.evaluate import scores_text
+from breadth.scripts.score_tables import scores_text
 from breadth.train.checkpoint import Run, load_run
 from breadth.train.evaluate.predictions import read_predictions
 from breadth.train.evaluate.questions import read_questions
@@ -41,10 +41,11 @@ def _describe(run, images):
 def scored(tmp_path_factory):
     """A run of two steps with every ability, scored on held-out scenes and on 100 of them."""
     place = tmp_path_factory.mktemp("rebuild")
-    write_heldout(World(seed=2), PAIRS, 0, place / "heldout", px=16)
+    write_heldout(World(seed=2, unseen=8), PAIRS, 0, place / "heldout", px=24)
     recipe = replace(
         load_recipe("demo_clip"),
-        image_px=16,
+        image_px=24,
+        patch_px=3,
         steps=2,
         batch_pairs=16,
         warmup_steps=0,
@@ -148,7 +149,7 @@ def test_losses_are_those_of_the_runs_own_terms(scored):
     """Captions cost what the term Caption says, hidden patches what filling them in does."""
     path, heldout, result, _ = scored
     run, folder = load_run(path), open_folder(heldout)
-    images = np.stack([decode(folder.image(row), 16).transpose(2, 0, 1) for row in range(PAIRS)])
+    images = np.stack([decode(folder.image(row), 24).transpose(2, 0, 1) for row in range(PAIRS)])
     captions = [folder.caption(row) for row in range(PAIRS)]
     tokens = torch.from_numpy(encode(run.tokenizer, captions, run.recipe.context_length))
     drawn = draw_inputs(run.recipe, torch.from_numpy(images), tokens, 0, vocabulary=512)

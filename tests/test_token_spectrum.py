@@ -6,10 +6,10 @@ import torch
 
 from breadth.loaders.errors import Refused
 from breadth.loaders.world import World, picture, scene
+from breadth.train.evaluate.drawn_scores import relative_log_amplitude
 from breadth.train.evaluate.token_spectrum import (
     map_power,
     powers_by_layer,
-    relative_log_amplitude,
     token_spectrum,
 )
 

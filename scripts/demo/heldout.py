@@ -1,6 +1,7 @@
 """Write held-out scenes as a folder with labels and questions: the demo's runs are scored on it."""
 
 from collections.abc import Iterator
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -8,19 +9,21 @@ import cv2
 
 from breadth.curate.shard_writer import PairToWrite, write_folder
 from breadth.loaders.manifest import MANIFEST_NAME, Manifest
-from breadth.loaders.world import World, caption, picture, questions, scene
+from breadth.loaders.world import World, caption, picture, scene
+from breadth.train.evaluate.drawn import write_drawn
 from breadth.train.evaluate.labels import Task, write_tasks
-from breadth.train.evaluate.questions import Question, write_questions
+from breadth.train.evaluate.questions import write_questions
+
+from ..scene_questions import scene_questions
 
 _BEYOND = 1_000_000  # scenes from here on are in no pool
 _TEMPLATES = ("this is a {}", "there is a {}", "you can see a {}", "this picture shows a {}")
 TASKS = ("colour_shape", "shape", "colour")
-_KINDS = ("colour", "shape", "texture", "background", "count")
-_REST = "relation"  # what a scene with companions is asked besides
 
 
 def write_heldout(world: World, n: int, seed: int, folder: Path, px: int = 64) -> Manifest:
-    """Write ``n`` scenes that no pool shows, their labels as columns and questions about them.
+    """Write ``n`` scenes that no pool shows, their labels as columns, questions about them and
+    which scenes of which world they are.
 
     A finished folder is taken as is. Raises OutputError where ``n`` is 0.
     """
@@ -29,7 +32,8 @@ def write_heldout(world: World, n: int, seed: int, folder: Path, px: int = 64) -
     folder.mkdir(parents=True, exist_ok=True)
     tasks = [Task(task, task, tuple(world.classes(task)), _TEMPLATES) for task in TASKS]
     write_tasks(folder, tasks)
-    write_questions(folder, _questions(world, n, seed))
+    write_questions(folder, scene_questions(world, _scenes(n, seed), partial(_uid, world)))
+    write_drawn(folder, world, _scenes(n, seed))
     return write_folder(folder, _pairs(world, n, seed, px), name="heldout", seed=seed)
 
 
@@ -41,13 +45,6 @@ def _pairs(world: World, n: int, seed: int, px: int) -> Iterator[PairToWrite]:
         encoded = cv2.imencode(".jpg", drawn[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
         columns = {"uid": _uid(world, index), "caption": caption(shown), **shown.labels}
         yield columns, encoded.tobytes(), "jpg"
-
-
-def _questions(world: World, n: int, seed: int) -> Iterator[Question]:
-    for index in _scenes(n, seed):
-        for place, (question, answer) in enumerate(questions(scene(world, index))):
-            kind = _KINDS[place] if place < len(_KINDS) else _REST
-            yield Question(_uid(world, index), question, answer, kind)
 
 
 def _scenes(n: int, seed: int) -> range:

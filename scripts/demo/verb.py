@@ -181,8 +181,8 @@ def _show(asked: Demo, first: "Manifest", second: "Manifest", heldout: Path) -> 
     """Print both funnels and both runs' scores; return the scores by run."""
     from breadth.train.evaluate.scores import evaluate
 
-    from ..evaluate import scores_text
     from ..funnel import show_funnel
+    from ..score_tables import scores_text
 
     for manifest in (first, second):
         show_funnel(manifest)

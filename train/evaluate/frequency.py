@@ -17,8 +17,8 @@ from breadth.loaders.world import World, scene
 
 from ..checkpoint import Run
 from .band_filter import high_pass, low_pass
+from .drawn_scores import banded
 from .probe import Split, read_off
-from .score import classified
 from .token_spectrum import token_spectrum
 
 WAYS = ("refitted", "carried")
@@ -79,20 +79,21 @@ def probe_bands(
         "low": run.features(low_pass(images_nCHW, cutoff)),
         "high": run.features(high_pass(images_nCHW, cutoff)),
     }
-    scores: dict[str, Any] = {task: {band: {} for band in by_band} for task in labels}
+    probes: dict[str, Any] = {task: {band: {} for band in by_band} for task in labels}
     rows = []
     for task, band, way in product(labels, by_band, WAYS):
         if (band, way) != ("all", "carried"):  # whole pictures need no carrying
             fitted_on = whole if way == "carried" else by_band[band]
-            read = _read(fitted_on, by_band[band], labels[task], classes[task])
-            scores[task][band][way], tested = read
+            strength, tested = _read(fitted_on, by_band[band], labels[task], classes[task])
+            probes[task][band][way] = {"classes": classes[task], "strength": strength}
             rows.append({"task": task, "band": band, "way": way, **tested})
-    return scores, _columns(rows)
+    columns = _columns(rows)
+    return banded(columns, probes), columns
 
 
 def _read(
     fitted_on_nD: np.ndarray, tested_on_nD: np.ndarray, labels_n: np.ndarray, classes: int
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+) -> tuple[float, dict[str, np.ndarray]]:
     """Fit a probe on some rows of the one features and test it on other rows of the other."""
     n = len(labels_n)
     fifth = np.arange(n) % 5
@@ -100,9 +101,7 @@ def _read(
     split = Split(train, validation, test + n)
     features, twice = np.concatenate([fitted_on_nD, tested_on_nD]), np.tile(labels_n, 2)
     answers, strength = read_off(features, twice, classes, split)
-    truth = labels_n[test]
-    score = {**classified(answers == truth, truth, classes), "strength": strength}
-    return score, {"picture": test, "label": truth, "answer": answers}
+    return strength, {"picture": test, "label": labels_n[test], "answer": answers}
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

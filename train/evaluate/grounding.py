@@ -4,7 +4,7 @@ Each scene asks for its main object and, where it has any, for its companions. T
 large and near the middle, so the middle alone often hits it; companions stand at the rim.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,13 +17,11 @@ from breadth.loaders.scene_drawing import Scene, Thing, boxes, picture
 
 from ..checkpoint import Run
 from ..initialise import initialise
+from .drawn_scores import MEASURES, heat
 from .heat_maps import METHODS, heat_maps
-from .paired import difference
-from .score import Score
 
 _RANDOM_RUNS = 3  # one alone may lean to the middle or the rim by luck
 _TIE = 1e-6  # of a map's range: what differs less is a tie
-_MEASURES = ("pointing", "energy")
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,7 @@ def grounding(run: Run, scenes: Sequence[Scene]) -> dict[str, Any]:
     queries = _ask(scenes, run.recipe.image_px)
     middle = _measure(np.broadcast_to(_middle(run.recipe.image_px), queries.targets.shape), queries)
     unlearnt = [randomised(run, seed) for seed in range(1, _RANDOM_RUNS + 1)]
-    rows: dict[str, list[np.ndarray]] = {}
-    result: dict[str, Any] = {"scenes": len(scenes), "maps": {}}
+    parts: dict[str, list[np.ndarray]] = {}
     for method in METHODS:
         columns = {
             "method": np.full(len(queries.captions), method),
@@ -64,10 +61,10 @@ def grounding(run: Run, scenes: Sequence[Scene]) -> dict[str, Any]:
             **{f"{name}_middle": values for name, values in middle.items()},
             **_random_measures(unlearnt, queries, method),
         }
-        result["maps"][method] = _summary(columns)
         for name, values in columns.items():
-            rows.setdefault(name, []).append(values)
-    return {**result, "rows": {name: np.concatenate(parts) for name, parts in rows.items()}}
+            parts.setdefault(name, []).append(values)
+    rows = {name: np.concatenate(columns) for name, columns in parts.items()}
+    return {"scenes": len(scenes), "maps": heat(rows), "rows": rows}
 
 
 def randomised(run: Run, seed: int) -> Run:
@@ -108,37 +105,14 @@ def energy(maps_qHW: np.ndarray, targets_qHW: np.ndarray) -> np.ndarray:
 
 def _measure(maps_qHW: np.ndarray, queries: Queries) -> dict[str, np.ndarray]:
     measured = pointing(maps_qHW, queries.targets), energy(maps_qHW, queries.targets)
-    return dict(zip(_MEASURES, measured, strict=True))
+    return dict(zip(MEASURES, measured, strict=True))
 
 
 def _random_measures(
     unlearnt: Sequence[Run], queries: Queries, method: str
 ) -> dict[str, np.ndarray]:
     drawn = [_measure(query_maps(run, queries, method), queries) for run in unlearnt]
-    return {f"{name}_random": np.mean([d[name] for d in drawn], axis=0) for name in _MEASURES}
-
-
-def _summary(columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    summary: dict[str, Any] = {}
-    for thing in np.unique(columns["thing"]):
-        own = columns["thing"] == thing
-        chance = float(columns["area"][own].mean())
-        summary[str(thing)] = {
-            name: {
-                **Score.of(columns[name][own], chance).as_dict(),
-                **_beside(columns, name, "middle", own),
-                **_beside(columns, name, "random", own),
-            }
-            for name in _MEASURES
-        }
-    return summary
-
-
-def _beside(
-    columns: Mapping[str, np.ndarray], name: str, other: str, own: np.ndarray
-) -> dict[str, Any]:
-    theirs = columns[f"{name}_{other}"][own]
-    return {other: float(theirs.mean()), f"above_{other}": difference(theirs, columns[name][own])}
+    return {f"{name}_random": np.mean([d[name] for d in drawn], axis=0) for name in MEASURES}
 
 
 def _ask(scenes: Sequence[Scene], px: int) -> Queries:

@@ -14,6 +14,7 @@ from breadth.loaders.errors import Refused
 
 from ..checkpoint import Run
 from ..model import Model
+from .drawn_scores import MAPS
 
 _AT_ONCE = 64  # bounds memory: Grad-CAM keeps one block's activations
 
@@ -83,11 +84,9 @@ def grad_cam(model: Model, images_BCHW: Tensor, captions_BE: Tensor) -> Tensor:
     return torch.einsum("bnd,bd->bn", last_BLD.detach()[:, first:], weights_BD).relu()
 
 
-METHODS: Mapping[str, Callable[[Model, Tensor, Tensor], Tensor]] = {
-    "cosine": patch_cosine,
-    "share": patch_share,
-    "grad_cam": grad_cam,
-}
+METHODS: Mapping[str, Callable[[Model, Tensor, Tensor], Tensor]] = dict(
+    zip(MAPS, (patch_cosine, patch_share, grad_cam), strict=True)
+)
 
 
 def _embed_each(model: Model, images_BCHW: Tensor) -> Tensor:

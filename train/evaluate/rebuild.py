@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .drawn_scores import Columns, banded, changed, combined, heat, spectrum
 from .predictions import Predictions, read_predictions
 from .retrieval import KS, chance_at, recall_at
 from .score import Score, classified, mean_by_group, ratio
@@ -126,6 +127,35 @@ def caption_loss(rows: pa.Table, facts: Mapping[str, Any]) -> Scores:
     return {**_ratio(rows, "loss", "tokens"), "tokens": int(pc.sum(rows["tokens"]).as_py())}
 
 
+def grounding(rows: pa.Table, facts: Mapping[str, Any]) -> Scores:
+    """Score heat maps by method and thing, beside the middle and random weights."""
+    return {**facts, "maps": heat(_columns(rows))}
+
+
+def robustness(rows: pa.Table, facts: Mapping[str, Any]) -> Scores:
+    """Compare answers before and after each change, by way to answer and task."""
+    found: Scores = {}
+    for task, own in _by(rows, "task"):
+        changes = changed(_columns(own), facts[task]["classes"])
+        found.setdefault(facts[task]["by"], {})[task] = {**facts[task], "changes": changes}
+    return found
+
+
+def held_out_combinations(rows: pa.Table, facts: Mapping[str, Any]) -> Scores:
+    """Compare answers about seen combinations with those about their unseen twins."""
+    return {**facts, **combined(_columns(rows), facts["classes"])}
+
+
+def frequency(rows: pa.Table, facts: Mapping[str, Any]) -> Scores:
+    """Score probes by task, band and way."""
+    return {"cutoff": facts["cutoff"], "probe": banded(_columns(rows), facts["probes"])}
+
+
+def token_spectrum(rows: pa.Table, facts: Mapping[str, Any]) -> Scores:
+    """Return the relative log amplitude of the patch tokens by layer and frequency."""
+    return spectrum(_columns(rows))
+
+
 MAKERS: dict[str, Callable[[pa.Table, Mapping[str, Any]], Scores]] = {
     "zero_shot": classification,
     "retrieval": retrieval,
@@ -135,6 +165,11 @@ MAKERS: dict[str, Callable[[pa.Table, Mapping[str, Any]], Scores]] = {
     "captioning": descriptions,
     "caption_loss": caption_loss,
     "reconstruction": hidden_patches,
+    "grounding": grounding,
+    "robustness": robustness,
+    "held_out_combinations": held_out_combinations,
+    "frequency": frequency,
+    "token_spectrum": token_spectrum,
 }
 """What makes each score, in the order in which they are shown."""
 
@@ -148,6 +183,11 @@ def _by(rows: pa.Table, column: str) -> list[tuple[str, pa.Table]]:
     """Cut a table by a column's values, in the order in which they first come."""
     names = pc.unique(rows[column]).to_pylist()
     return [(name, rows.filter(pc.equal(rows[column], name))) for name in names]
+
+
+def _columns(rows: pa.Table) -> Columns:
+    texts = {field.name for field in rows.schema if field.type == pa.string()}
+    return {n: (_texts if n in texts else _numbers)(rows, n) for n in rows.column_names}
 
 
 def _numbers(rows: pa.Table, column: str) -> np.ndarray:

@@ -4,7 +4,7 @@ Every scene is drawn once as it is and once for each change, so the comparison i
 accuracy before and after, their paired difference, and the share of answers that flip.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,8 @@ from breadth.loaders.scene_drawing import Scene, picture
 from breadth.loaders.world import World, scene
 
 from ..checkpoint import Run
-from .paired import difference
+from .drawn_scores import CHANGES, changed, combined
 from .probe import STRENGTHS, fit
-from .score import Score
 from .zero_shot import class_vectors, fill
 
 TEMPLATES = ("this is a {}",)
@@ -26,12 +25,6 @@ _DIGITS = 6  # a matrix product gives equal vectors unequal last bits
 
 Answer = Callable[[np.ndarray], np.ndarray]
 """Names the class of each of uint8 pictures [n, 3, H, W]: int64 [n]."""
-
-CHANGES: Mapping[str, str] = {
-    "background": "the same things on another background; the answer should stay",
-    "companions": "the companions are gone, where there were any; the answer should stay",
-    "main": "the main object is gone; an answer that stays was not read off it",
-}
 
 
 def robustness(
@@ -55,15 +48,9 @@ def robustness(
         "label": labels,
         "original": answer_all(run, answer, scenes),
     }
-    chance = 1 / len(classes)
-    changes = {}
-    for change in CHANGES:
-        rows[change] = _changed_answers(run, answer, scenes, change)
-        asked = rows[change] >= 0
-        label, before, after = (rows[name][asked] for name in ("label", "original", change))
-        changes[change] = _compare(label, before, after, chance)
+    rows |= {change: _changed_answers(run, answer, scenes, change) for change in CHANGES}
     about = {"task": task, "by": by, "pool": run.recipe.pool, "classes": len(classes)}
-    return {**about, "changes": changes, "rows": rows}
+    return {**about, "changes": changed(rows, len(classes)), "rows": rows}
 
 
 def held_out_combinations(
@@ -90,17 +77,8 @@ def held_out_combinations(
         rows[f"{name}_label"] = np.array([place[one.labels[task]] for one in shown])
         rows[f"{name}_answer"] = answer_all(run, answer, shown)
     rows["unseen_combination"] = np.array([one.labels["colour_shape"] for one in twins])
-    before, after = ((rows[f"{n}_answer"] == rows[f"{n}_label"]) * 1.0 for n in ("seen", "unseen"))
-    groups = [after[rows["unseen_combination"] == c] for c in np.unique(rows["unseen_combination"])]
-    return {
-        "task": task,
-        "classes": len(classes),
-        "before": Score.of(before, 1 / len(classes)).as_dict(),
-        "after": Score.of(after, 1 / len(classes)).as_dict(),
-        "difference": difference(before, after),
-        "error_over_combinations": _error_of_means(groups),
-        "rows": rows,
-    }
+    about = {"task": task, "classes": len(classes)}
+    return {**about, **combined(rows, len(classes)), "rows": rows}
 
 
 def answer_all(
@@ -158,24 +136,6 @@ def _changed_answers(run: Run, answer: Answer, scenes: Sequence[Scene], change: 
         return answer_all(run, answer, scenes, without=(0,))
     answers = answer_all(run, answer, scenes, without=(1, 2, 3))
     return np.where([len(shown.companions) > 0 for shown in scenes], answers, -1)
-
-
-def _compare(
-    labels: np.ndarray, before: np.ndarray, after: np.ndarray, chance: float
-) -> dict[str, Any]:
-    right_before, right_after = (before == labels) * 1.0, (after == labels) * 1.0
-    return {
-        "before": Score.of(right_before, chance).as_dict(),
-        "after": Score.of(right_after, chance).as_dict(),
-        "difference": difference(right_before, right_after),
-        "flips": difference(np.zeros(len(labels)), before != after),
-    }
-
-
-def _error_of_means(groups: Sequence[np.ndarray]) -> float:
-    """Return the error of the mean of group means; not a number for one group."""
-    means = np.array([group.mean() for group in groups])
-    return float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else float("nan")
 
 
 def _first_best(similarity_nC: np.ndarray) -> np.ndarray:

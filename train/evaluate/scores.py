@@ -10,6 +10,8 @@ from breadth.loaders.folder import Folder, open_folder
 
 from ..checkpoint import Run, load_run
 from ..run_folder import read_config
+from .drawn import read_drawn
+from .drawn_items import drawn_items
 from .items import items
 from .labels import LABELS, Task, read_tasks
 from .pairs import Pairs, read_pairs
@@ -24,15 +26,19 @@ def evaluate(run_path: str | Path, data: str | Path, *, limit: int | None = None
     ``data`` may be a URL that fsspec knows.
     The result has the scores of ``rebuild.MAKERS`` by name, and ``notes`` on whatever has no score
     and why. The folder's labels.json gives the tasks of ``zero_shot``, ``probe`` and ``knn``, its
-    questions.jsonl the kinds of ``vqa``. What was predicted for every item is kept in the run's
+    questions.jsonl the kinds of ``vqa``, its world.json the scenes that are drawn again for
+    ``grounding`` and what follows it. What was predicted for every item is kept in the run's
     folder, at ``predictions``. Cost: one pass over the pictures without gradients, O(pairs x
-    captions) similarities, five small regressions per task, six for the questions.
+    captions) similarities, five small regressions per task, six for the questions; some ten
+    seconds for drawn scenes.
     """
     run, folder = load_run(run_path), open_folder(data)
-    tasks, questions = read_tasks(data), _questions(folder, data)
+    tasks, questions, drawn = read_tasks(data), _questions(folder, data), read_drawn(data)
     pairs = read_pairs(run, folder, tasks, limit)
     notes = list(_notes(run, folder, pairs, tasks, questions))
     kept = list(items(run, pairs, tasks, questions, notes))
+    if drawn is not None:
+        kept += drawn_items(run, drawn, limit, notes)
     limited = len(pairs.uids) + pairs.undecodable < len(folder)
     place = predictions_folder(run.path, folder.digest, limit if limited else None)
     about = {

@@ -12,6 +12,7 @@ import torch
 from breadth.loaders.errors import Refused
 
 from ..checkpoint import Run
+from .drawn_scores import spectrum
 
 _FEWEST_SIDE = 8
 _AT_ONCE = 64
@@ -26,18 +27,13 @@ def token_spectrum(run: Run, images_nCHW: np.ndarray) -> dict[str, Any]:
     than 8 x 8 tokens. Cost: one forward pass, n * depth transforms of D small maps.
     """
     powers_nLF = powers_by_layer(run, images_nCHW)
-    pictures, layers, frequencies = powers_nLF.shape
     columns = np.meshgrid(*map(np.arange, powers_nLF.shape), indexing="ij")
     rows = {
         name: column.ravel()
         for name, column in zip(("picture", "layer", "cycles"), columns, strict=True)
     }
-    return {
-        "pictures": pictures,
-        "cycles": list(range(frequencies)),
-        "layers": [relative_log_amplitude(powers_nLF[:, layer]) for layer in range(layers)],
-        "rows": {**rows, "power": powers_nLF.ravel()},
-    }
+    rows["power"] = powers_nLF.ravel()
+    return {**spectrum(rows), "rows": rows}
 
 
 @torch.inference_mode()
@@ -74,24 +70,6 @@ def map_power(maps_SSD: np.ndarray) -> np.ndarray:
     ring = np.rint(np.hypot(frequency[:, None], frequency[None, :])).astype(int)
     power = (np.abs(np.fft.fft2(maps_SSD, axes=(-3, -2))) ** 2).mean(axis=-1)
     return np.stack([power[..., ring == f].mean(axis=-1) for f in range(side // 2 + 1)], axis=-1)
-
-
-def relative_log_amplitude(powers_nF: np.ndarray) -> dict[str, list[float]]:
-    """Return log amplitude minus that at the lowest frequency, with errors over pictures.
-
-    Amplitude is the root of the mean power. Errors: delta method on the ratio of means.
-    """
-    mean_F = powers_nF.mean(axis=0)
-    if not (mean_F > 0).all():
-        nothing = [float("nan")] * len(mean_F)
-        return {"relative_log_amplitude": nothing, "standard_error": nothing}
-    log_F = np.log(mean_F) / 2
-    relative_nF = powers_nF / mean_F
-    spread_F = (relative_nF - relative_nF[:, :1]).std(axis=0) / 2
-    return {
-        "relative_log_amplitude": (log_F - log_F[0]).tolist(),
-        "standard_error": (spread_F / np.sqrt(len(powers_nF))).tolist(),
-    }
 
 
 def _states(run: Run, images_nCHW: np.ndarray) -> np.ndarray:

@@ -4,12 +4,15 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from breadth.loaders.errors import RecipeError, Refused
+from breadth.loaders.scene_words import KINDS
 from breadth.loaders.world import World
 
+from ..evaluate.drawn_scores import CHANGES, MAPS, MEASURES
 from ..evaluate.retrieval import KS
 
 _TYPES: Mapping[str, tuple[Any, str]] = {
@@ -154,7 +157,17 @@ def _check(study: Study) -> None:
 def _metrics(tasks: tuple[str, ...]) -> set[str]:
     ways = ("picture_to_caption", "caption_to_picture")
     retrieval = {f"retrieval.{way}.R@{k}" for way in ways for k in KS}
-    return retrieval | {f"{kind}.{task}" for kind in ("zero_shot", "probe") for task in tasks}
+    named = {f"{kind}.{task}" for kind in ("zero_shot", "probe", "knn") for task in tasks}
+    return retrieval | named | {f"vqa.{kind}" for kind in KINDS} | _drawn_metrics()
+
+
+def _drawn_metrics() -> set[str]:
+    """Name the scores of drawn scenes; those of robustness differ with the way to answer."""
+    looks = product(MAPS, ("main", "companions"), MEASURES)
+    changes = product(("zero_shot", "probe"), ("shape", "colour"), CHANGES, ("before", "after"))
+    return {f"grounding.maps.{m}.{thing}.{measure}" for m, thing, measure in looks} | {
+        f"robustness.{by}.{task}.changes.{change}.{when}" for by, task, change, when in changes
+    }
 
 
 def _known(given: Iterable[str], known: set[str], where: str, what: str) -> None:
