@@ -18,6 +18,7 @@ from breadth.loaders.scene_drawing import picture
 from breadth.loaders.world import World, caption, scene
 
 SCENES = 120
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command has it
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # transformers makes its models of random weights
 
 
