@@ -8,8 +8,15 @@ import torch
 from breadth.loaders.errors import Failed, PoolError, Refused
 from breadth.loaders.tokenize import save_tokenizer, train_tokenizer
 from breadth.train import checkpoint
-from breadth.train.checkpoint import load_run, read_checkpoint, restore_training, save_checkpoint
+from breadth.train.checkpoint import (
+    Run,
+    load_run,
+    read_checkpoint,
+    restore_training,
+    save_checkpoint,
+)
 from breadth.train.embedder import open_run
+from breadth.train.model import build_model
 from breadth.train.recipe import TrainRecipe
 from breadth.train.run_folder import write_json
 from breadth.train.trainee import make_trainee
@@ -159,3 +166,16 @@ def test_a_damaged_tokenizer_is_named(tmp_path, content):
     with pytest.raises(PoolError, match=r"tokenizer\.json is no tokenizer") as error:
         load_run(tmp_path / "run")
     assert "\n" not in str(error.value)
+
+
+def test_only_terms_that_compare_pairs_make_a_joint_space(tmp_path):
+    """A captioner alone encodes pictures and captions and never brings them together."""
+    assert not joint_space_of(tmp_path / "writes", {"Caption": 1})
+    assert joint_space_of(tmp_path / "both", {"InfoNCE": 1, "Caption": 1})
+
+
+def joint_space_of(out, terms):
+    """Say whether a run of these terms can compare pictures and captions."""
+    recipe = TrainRecipe(name="t", terms=terms, steps=1, vocabulary=300, architecture="coca")
+    model, tokenizer = build_model(recipe, 300), train_tokenizer(["a"], 300)
+    return Run(out, model, recipe, tokenizer, 1, torch.device("cpu")).has_joint_space

@@ -346,3 +346,15 @@ def test_cuda_follows_the_cpu(data, tmp_path):
     train(recipe, data, tmp_path / "cuda", device="cuda")
     for left, right in zip(curve(tmp_path / "cpu"), curve(tmp_path / "cuda"), strict=True):
         assert left["loss"] == pytest.approx(right["loss"], rel=1e-3)
+
+
+def test_a_run_of_another_size_is_no_start(data, tmp_path):
+    """Weights that fit by name and not by shape are refused, not left out silently."""
+    train(make_recipe({"InfoNCE": 1}, steps=1), data, tmp_path / "small")
+    with pytest.raises(PoolError, match="has another shape; use the same size"):
+        train(
+            make_recipe({"InfoNCE": 1}, steps=1, size="micro"),
+            data,
+            tmp_path / "large",
+            start=tmp_path / "small",
+        )

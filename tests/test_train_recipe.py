@@ -1,5 +1,7 @@
 """Training recipes: what they may say and what they may not."""
 
+from dataclasses import asdict
+
 import pytest
 
 from breadth.loaders.errors import RecipeError
@@ -71,6 +73,18 @@ def test_a_file_is_read_by_its_path(tmp_path):
         ({"architecture": "siglip", "size": "base"}, "must have one width for both towers"),
         ({"size": {"width": 8}}, "or a table of width, depth, heads"),
         ({"micro_batch_pairs": 100}, "micro_batch_pairs must divide batch_pairs"),
+        ({"placebo": True}, "placebo must be left out"),
+        (
+            {"placebo": True, "terms": {"InfoNCE": 1, "Caption": 1}, "architecture": "coca"},
+            "placebo",
+        ),
+        (
+            {"placebo": True, "terms": {"InfoNCE": 1, "Pixels": {"unit": "gradient"}}},
+            "placebo must be left out",
+        ),
+        ({"context_length": 5000}, "context_length must be at most 4096"),
+        ({"terms": {":x": 1}}, "term :x cannot be imported"),
+        ({"size": {**asdict(SIZES["nano"]), "width": 66}}, "widths are multiples of 4"),
         ({"compiled": 1}, "option compiled = 1 is not true or false"),
         ({"steps": 1.5}, "option steps = 1.5 is not a whole number"),
         ({"lr": "fast"}, "option lr = 'fast' is not a number"),

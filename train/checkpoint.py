@@ -141,7 +141,10 @@ class Run:
     @property
     def has_joint_space(self) -> bool:
         """Tell whether pictures and captions can be compared: InfoNCE and Sigmoid make them so."""
-        return "image" in self.model.views
+        return any(
+            entry.term.coupled and entry.term.views >= {"image", "text"}
+            for entry in self.recipe.objective.values()
+        )
 
     @property
     def has_captioner(self) -> bool:

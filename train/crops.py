@@ -53,6 +53,14 @@ def draw_crop(uniform_BX: Tensor, least_area: float) -> Crop:
 
 def cut(images_BCHW: Tensor, crop: Crop) -> Tensor:
     """Cut, blur and colour uint8 pictures: float32 [B, 3, H, W] of 0 to 1, of their size."""
+    kind = images_BCHW.device.type
+    if not torch.amp.is_autocast_available(kind):
+        return _cut(images_BCHW, crop)
+    with torch.autocast(kind, enabled=False):  # a grid of bfloat16 is half a pixel off
+        return _cut(images_BCHW, crop)
+
+
+def _cut(images_BCHW: Tensor, crop: Crop) -> Tensor:
     x, y, half_x, half_y = crop.box_B4.unbind(dim=1)
     zero = torch.zeros_like(x)
     theta_B23 = torch.stack([half_x, zero, x, zero, half_y, y], dim=1).view(-1, 2, 3)

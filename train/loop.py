@@ -208,8 +208,13 @@ def begin_with(trainee: Trainee, start: Path) -> None:
     saved = read_checkpoint(start)
     if saved is None:
         raise PoolError(f"{start} has no checkpoint yet; train it first")
-    if not start_from(trainee, used_weights(saved[0])):
-        raise PoolError(f"{start} has no weight of this recipe's names and shapes; use one size")
+    weights = used_weights(saved[0])
+    taken = set(start_from(trainee, weights))
+    known = dict(trainee.model.named_parameters())
+    unlike = [name for name in weights if name in known and name not in taken]
+    if unlike or not taken:
+        reason = f"its {unlike[0]} has another shape" if unlike else "no weight has a name of ours"
+        raise PoolError(f"{start} does not fit this recipe: {reason}; use the same size")
 
 
 def take_steps(trainee: Trainee, stream: Stream, out: Path, progress: Progress | None) -> None:

@@ -117,7 +117,7 @@ def _imported(name: str) -> type[Term]:
     module, _, attribute = name.partition(":")
     try:
         kind = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError, SyntaxError) as error:
         raise RecipeError(f"term {name} cannot be imported ({error}): check its path") from error
     if not (isinstance(kind, type) and issubclass(kind, Term)):
         raise RecipeError(f"{name} is no term: make it a subclass of breadth.train.terms.Term")

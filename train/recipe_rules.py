@@ -59,12 +59,14 @@ def check_ranges(recipe: TrainRecipe) -> None:
 
 
 def _single_rules(recipe: TrainRecipe) -> dict[str, bool]:
-    sizes = f"size must be one of {', '.join(SIZES)}, or a table of {', '.join(_size_fields())}"
+    table = f"a table of {', '.join(_size_fields())}; widths are multiples of 4 and of their heads"
+    sizes = f"size must be one of {', '.join(SIZES)}, or {table}"
     rules = {
         sizes: _is_size(recipe.size),
         f"pool must be one of {', '.join(POOLS)}": is_pool(recipe.pool),
         "vocabulary must be at least 260 (bytes and special tokens)": recipe.vocabulary >= 260,
         "context_length must be at least 3 (begin, a word, end)": recipe.context_length >= 3,
+        "context_length must be at most 4096": recipe.context_length <= 4096,
         "final_lr must lie between 0 and 1": 0 <= recipe.final_lr <= 1,
         "pixel_std must be above 0": min(recipe.pixel_std) > 0,
         "crop_area must be above 0 and at most 1": 0 < recipe.crop_area <= 1,
@@ -102,9 +104,23 @@ def _joint_rules(recipe: TrainRecipe) -> dict[str, bool]:
     rules["architecture must have a causal caption tower for the term Caption: coca or clip"] = (
         "caption" not in recipe.views or chosen.causal_text
     )
+    rules[
+        "placebo must be left out unless terms on masked views, in units of loss, are to teach"
+    ] = not recipe.placebo or _has_placebo(recipe)
     if "masked image" in recipe.views:
         rules["image_px must be above patch_px: of two patches one is hidden"] = recipe.grid > 1
     return rules
+
+
+def _has_placebo(recipe: TrainRecipe) -> bool:
+    """Tell whether detached features leave every term that does not compare pairs without a say.
+
+    A gradient that is none has no length to weigh a term by.
+    """
+    teaching = [w for w in recipe.objective.values() if not w.term.coupled]
+    return bool(teaching) and all(
+        w.unit == "loss" and w.term.views <= {"masked image", "masked text"} for w in teaching
+    )
 
 
 def _size_fields() -> list[str]:
@@ -117,8 +133,10 @@ def _is_size(value: Any) -> bool:
     if set(value) != set(_size_fields()):
         return False
     numbers = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in value.values())
+    # Fixed positions need channels in fours on a grid, in twos on a line.
     return numbers and all(
-        value[f"{tower}width"] % value[f"{tower}heads"] == 0 for tower in ("", "text_", "decoder_")
+        value[f"{tower}width"] % value[f"{tower}heads"] == value[f"{tower}width"] % 4 == 0
+        for tower in ("", "text_", "decoder_")
     )
 
 
