@@ -17,8 +17,6 @@ LOGIT_BIAS = -10.0  # SigLIP, section 3.2
 def initialise(model: nn.Module, seed: int, logit_scale: float) -> None:
     """Set every parameter from a stream of its own name, whatever else the model holds."""
     named = dict(model.named_parameters())
-    # Tokens begin as large as positions, which would drown them otherwise, or be drowned.
-    learns_positions = "text.positions_TD" in named
     with torch.no_grad():
         for name, parameter in named.items():
             draws = generator(seed, f"init/{name}")
@@ -31,7 +29,8 @@ def initialise(model: nn.Module, seed: int, logit_scale: float) -> None:
             elif name.endswith("bias"):
                 parameter.zero_()
             elif name == "text.token.weight":
-                parameter.normal_(std=0.02 if learns_positions else 0.7, generator=draws)
+                # As large as the fixed positions, which would drown a small start in one layer.
+                parameter.normal_(std=0.7, generator=draws)
             elif parameter.ndim == 1 or "positions" in name:
                 parameter.normal_(std=0.02, generator=draws)
             else:
