@@ -34,10 +34,17 @@ def vary_colours(
         1 + strength * (2 * _drawn(what, positions, seed, pictures) - 1)
         for what in ("brightness", "contrast", "saturation")
     ]
-    pictures = (pictures * factors[0]).clamp(0, 1)
+    return jitter(pictures, *factors)
+
+
+def jitter(
+    pictures_B3HW: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor
+) -> Tensor:
+    """Change floats of 0 to 1 by factors [B, 1, 1, 1], in this order; a saturation of 0 is grey."""
+    pictures = (pictures_B3HW * brightness).clamp(0, 1)
     middle = _grey(pictures).mean((2, 3), keepdim=True)
-    pictures = torch.lerp(middle, pictures, factors[1]).clamp(0, 1)
-    return torch.lerp(_grey(pictures), pictures, factors[2]).clamp(0, 1)
+    pictures = torch.lerp(middle, pictures, contrast).clamp(0, 1)
+    return torch.lerp(_grey(pictures), pictures, saturation).clamp(0, 1)
 
 
 def normalise(
@@ -56,7 +63,7 @@ def _scaled(images_B3HW: Tensor) -> Tensor:
 
 
 def _grey(pictures_B3HW: Tensor) -> Tensor:
-    weights = torch.tensor(GREY, device=pictures_B3HW.device).view(3, 1, 1)
+    weights = pictures_B3HW.new_tensor(GREY).view(3, 1, 1)
     return (pictures_B3HW * weights).sum(1, keepdim=True)
 
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GREY = (0.299, 0.587, 0.114)  # of red, green, blue (BT.601)
+from breadth.loaders.augment import jitter
+
 GREY_SHARE = 0.2
 BLUR_SHARE = 0.5
 JITTER = 0.4
@@ -74,16 +75,8 @@ def _colour(pictures: Tensor, crop: Crop) -> Tensor:
     brightness, contrast, saturation = (
         f.view(-1, 1, 1, 1) for f in crop.factors_B3.float().unbind(1)
     )
-    pictures = (pictures * brightness).clamp(0, 1)
-    middle = _grey(pictures).mean((2, 3), keepdim=True)
-    pictures = torch.lerp(middle, pictures, contrast).clamp(0, 1)
     saturation = torch.where(crop.is_grey_B.view(-1, 1, 1, 1), 0, saturation)
-    return torch.lerp(_grey(pictures), pictures, saturation).clamp(0, 1)
-
-
-def _grey(pictures: Tensor) -> Tensor:
-    weights = pictures.new_tensor(GREY).view(3, 1, 1)
-    return (pictures * weights).sum(1, keepdim=True)
+    return jitter(pictures, brightness, contrast, saturation)
 
 
 def _blur(pictures: Tensor, sigma_B: Tensor) -> Tensor:
