@@ -1,11 +1,14 @@
 """Read a label off frozen features by logistic regression: no learning rate, no seed."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
+from threadpoolctl import ThreadpoolController
 
 from .score import classified
 
@@ -13,6 +16,9 @@ from .score import classified
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """What the regularisation is chosen from: the weight of the summed loss beside |W|^2 / 2."""
+
+_WORTH_THREADS = 2e9
+"""Operations of one look at all rows from which on several threads are faster than one."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,22 @@ def fit(
     if start is not None:
         first = np.concatenate([start.weights_DC.ravel(), start.bias_C])
     options = {"maxiter": 1000, "maxfun": 2000, "gtol": tolerance, "ftol": 1e-12}
-    found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options)
+    with _threads(4.0 * n * width * classes):
+        found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options)
     return Linear(found.x[: width * classes].reshape(width, classes), found.x[width * classes :])
+
+
+def _threads(operations: float) -> AbstractContextManager[Any]:
+    """Keep small products to one thread: NumPy's and SciPy's spin for work that the other has."""
+    if operations >= _WORTH_THREADS:
+        return nullcontext()
+    limit: AbstractContextManager[Any] = _pools().limit(limits=1, user_api="blas")
+    return limit
+
+
+@cache
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 @dataclass(frozen=True)
