@@ -346,9 +346,8 @@ def test_a_retry_killed_at_any_operation_ends_as_one_that_was_not(
     with killed_at(10**9, monkeypatch) as count:
         run(pool, whole, retry_failed=True)
     expected = result(whole)
-    for step in range(
-        1 + 6 * retry_failed, count[0] + 1, 13
-    ):  # a prime: no kind of operation is left out
+    # a prime: no kind of operation is left out
+    for step in range(1 + 6 * retry_failed, count[0] + 1, 13):
         out = tmp_path / f"killed-{step}"
         shutil.copytree(start, out)
         with killed_at(step, monkeypatch), pytest.raises(Killed):

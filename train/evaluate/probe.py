@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import log_softmax
 from threadpoolctl import ThreadpoolController
 
 from .score import classified
@@ -48,13 +47,18 @@ def fit(
     """
     n, width = features_nD.shape
     features = features_nD.astype(np.float64)
-    targets_nC = np.eye(classes)[labels_n]
+    right = (np.arange(n), labels_n)
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights, bias = flat[: width * classes].reshape(width, classes), flat[width * classes :]
-        log_p = log_softmax(features @ weights + bias, axis=1)
-        slope = np.exp(log_p) - targets_nC
-        loss = -(targets_nC * log_p).sum() / n + (weights**2).sum() / (2 * strength * n)
+        scores = features @ weights + bias
+        scores -= scores.max(axis=1, keepdims=True)
+        p = np.exp(scores)
+        total = p.sum(axis=1, keepdims=True)
+        loss = (np.log(total).sum() - scores[right].sum()) / n
+        loss += (weights**2).sum() / (2 * strength * n)
+        slope = p / total
+        slope[right] -= 1.0
         d_weights = features.T @ slope / n + weights / (strength * n)
         return loss, np.concatenate([d_weights.ravel(), slope.mean(axis=0)])
 
