@@ -22,8 +22,9 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# a file's tests stay in one process, which its fixtures and the pictures it draws are made for
 pytest: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 # what is too slow for every change, or needs an environment of its own
 proofs: $(STAMP) $(OPEN_CLIP)

@@ -29,7 +29,7 @@ CASES: list[Case] = [
     *hostile_web.CASES,
     *hostile_files.CASES,
 ]
-DEADLINE_S = 3.0
+DEADLINE_S = 5.0
 
 
 @dataclass(frozen=True)
