@@ -102,15 +102,15 @@ class Folder:
 
     def image(self, row: int) -> bytes:
         """Return a pair's encoded picture; raises ShardError where it has none."""
-        return bytes(_raised(self.pictures(np.array([row]))[0]))
+        return bytes(raised(self.pictures(np.array([row]))[0]))
 
     def caption(self, row: int) -> str:
         """Return a pair's caption: its text member, else its json's ``caption``, else empty."""
-        return _raised(self.captions(np.array([row]))[0])
+        return raised(self.captions(np.array([row]))[0])
 
     def columns(self, row: int) -> dict[str, Any]:
         """Return the scalar columns of a pair's json member, or none where it has no such."""
-        return _raised(self._members.columns(np.array([row]))[0])
+        return raised(self._members.columns(np.array([row]))[0])
 
     def pictures(self, rows: np.ndarray, *, check: bool = False) -> list[View]:
         """Return the encoded pictures of some rows, or in its place why one cannot be read.
@@ -166,7 +166,7 @@ class Folder:
         table = self.table()
         table = table.drop_columns([name for name in without if name in table.column_names])
         if "caption" not in table.column_names:
-            captions = [_raised(caption) for caption in self.captions(np.arange(len(self)))]
+            captions = [raised(caption) for caption in self.captions(np.arange(len(self)))]
             table = table.append_column("caption", pa.array(captions, pa.string()))
         paths = [str(self.shards[number]) for number in self.shard_of]
         table = table.append_column("_shard", pa.array(paths, pa.string()))
@@ -191,7 +191,7 @@ class Folder:
         else:
             rows = np.flatnonzero(index["damage"].is_null()) + first
             own = dict(zip(rows.tolist(), self._members.columns(rows), strict=True))
-            described = [_raised(own.get(row, {})) for row in range(first, last)]
+            described = [raised(own.get(row, {})) for row in range(first, last)]
             table = from_json(described, names)
         return pa.table({"uid": index["uid"]} | {name: table[name] for name in table.column_names})
 
@@ -242,7 +242,8 @@ def _among(uids: pa.ChunkedArray, wanted: pa.Array) -> pa.ChunkedArray:
     return pc.is_in(uids, wanted)
 
 
-def _raised(found: T | ShardError) -> T:
+def raised(found: T | ShardError) -> T:
+    """Return what was read of a pair; raise the error that is there in its place."""
     if isinstance(found, ShardError):
         raise found
     return found

@@ -10,8 +10,8 @@ import click
 @click.option(
     "--data",
     metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Pairs to score the runs on, as breadth evaluate does; a few of them are shown.",
+    help="Pairs to score the runs on, as breadth evaluate does; a few of them are shown. They may "
+    "be far away (s3://...).",
 )
 @click.option(
     "--out",
@@ -21,7 +21,7 @@ import click
     show_default=True,
     help="Where the page goes; its numbers go beside it as .json.",
 )
-def runs(runs: tuple[Path, ...], data: Path | None, out: Path) -> None:
+def runs(runs: tuple[Path, ...], data: str | None, out: Path) -> None:
     """Show RUNs beside each other: recipes, curves, scores, reconstructions, captions, heat maps.
 
     The page is one file that needs no network. A run in training may be shown: its curves as far

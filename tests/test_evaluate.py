@@ -21,6 +21,8 @@ from breadth.train.evaluate.scores import evaluate
 from breadth.train.loop import train
 from breadth.train.recipe import load_recipe
 
+from .s3_server import Store, serve
+
 WORLD = World(seed=5)
 SHAPES = tuple(WORLD.classes("shape"))
 TASK = Task("shape", "shape", SHAPES, ("a {}", "a picture of a {}"))
@@ -107,6 +109,16 @@ def test_a_limit_draws_the_same_pairs_again(place):
     first = evaluate(place / "clip", place / "held_out", limit=60)
     assert first["pairs"] == first["zero_shot"]["shape"]["n"] == 60
     assert first == evaluate(place / "clip", place / "held_out", limit=60)
+
+
+def test_a_far_folder_has_the_scores_of_its_files(place, tmp_path, monkeypatch):
+    """Behind a URL the pairs score as here, and pictures do not come one by one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with serve(Store()) as store:
+        store.put(place / "held_out", "bucket/held_out")
+        far = evaluate(place / "clip", f"{store.url}/bucket/held_out")
+    assert far == evaluate(place / "clip", place / "held_out")
+    assert store.sent(".tar") and len(store.gets(".tar")) < 10
 
 
 def test_undecodable_pictures_are_left_out_and_counted(place, tmp_path):

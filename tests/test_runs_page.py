@@ -28,6 +28,7 @@ from breadth.train.recipe import load_recipe
 from breadth.train.run_folder import read_metrics
 
 from .page_tags import check_stands_alone
+from .s3_server import Store, serve
 
 WORLD = World(seed=5)
 EVIL = '<script>alert("caption")</script> & <img src=x onerror=y>'
@@ -291,6 +292,21 @@ def test_recipes_are_put_in_words(place, written):
     assert section.count("128: 3.2 times 40") == 3
     options = re.findall(r'<th scope="row"><code>(\w+)</code>', section)
     assert options == ["terms", "architecture", "text_mask", "gradient_steps"]
+
+
+def test_pairs_may_be_far_away(place, written, tmp_path, monkeypatch):
+    """Pairs behind a URL give the numbers that they give as files."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    page = tmp_path / "runs.html"
+    with serve(Store()) as store:
+        store.put(place / "held_out", "bucket/held_out")
+        url = f"{store.url}/bucket/held_out/"
+        done = CliRunner().invoke(
+            verb, [str(place / "demo_clip"), "--data", url, "--out", str(page)]
+        )
+    assert done.exit_code == 0, done.exception
+    content = json.loads(page.with_suffix(".json").read_text())
+    assert content == written[1] | {"runs": json.loads(json.dumps(written[1]["runs"][:1]))}
 
 
 def test_bad_input_is_refused_in_one_line(place, tmp_path, capsys):

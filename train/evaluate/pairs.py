@@ -8,7 +8,7 @@ import numpy as np
 
 from breadth.loaders.decode import DecodeError, decode
 from breadth.loaders.errors import PoolError, Refused
-from breadth.loaders.folder import Folder
+from breadth.loaders.folder import Folder, raised
 
 from ..checkpoint import Run
 from ..generate import describe, reconstruct
@@ -42,18 +42,11 @@ def read_pairs(run: Run, folder: Folder, tasks: Sequence[Task], limit: int | Non
     uids = list(folder.uids)
     rows = _draw(uids, limit)
     for start in range(0, len(rows), _AT_ONCE):
-        pictures, shown = [], []
-        for row in rows[start : start + _AT_ONCE]:
-            try:
-                pictures.append(decode(folder.image(row), run.recipe.image_px))
-            except DecodeError:
-                continue
-            kept.append(row)
-            shown.append(folder.caption(row))
-        if pictures:
-            images = np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
-            looks.append(look(run, images, shown, start))
-            captions += shown
+        images, shown = _decoded(folder, rows[start : start + _AT_ONCE], run.recipe.image_px)
+        if shown:
+            looks.append(look(run, images, list(shown.values()), start))
+            kept += shown.keys()
+            captions += shown.values()
     if not kept:
         raise PoolError("the data folder holds no picture that can be decoded")
     seen = {name: np.concatenate([each[name] for each in looks]) for name in looks[0]}
@@ -69,6 +62,21 @@ def read_pairs(run: Run, folder: Folder, tasks: Sequence[Task], limit: int | Non
         seen.get("masked_loss"),
         len(rows) - len(kept),
     )
+
+
+def _decoded(folder: Folder, rows: list[int], px: int) -> tuple[np.ndarray, dict[int, str]]:
+    """Return what can be decoded of some rows, asked for at once: pictures, captions by row."""
+    asked = np.array(rows)
+    pictures, captions = [], {}
+    views = zip(rows, folder.pictures(asked), folder.captions(asked), strict=True)
+    for row, encoded, caption in views:
+        try:
+            pictures.append(decode(raised(encoded), px))
+        except DecodeError:
+            continue
+        captions[row] = raised(caption)
+    images_nHWC = np.stack(pictures) if pictures else np.empty((0, px, px, 3), np.uint8)
+    return np.ascontiguousarray(images_nHWC.transpose(0, 3, 1, 2)), captions
 
 
 def look(run: Run, images: np.ndarray, captions: list[str], seed: int) -> dict[str, np.ndarray]:

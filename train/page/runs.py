@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from breadth.loaders.errors import PoolError, Refused
 from breadth.loaders.folder import open_folder
+from breadth.loaders.remote import is_url
 from breadth.loaders.short_names import short_names
 from breadth.loaders.whole_file import replaced
 
@@ -53,8 +54,9 @@ def write_runs_page(
 ) -> dict[str, Any]:
     """Write the page and return its numbers, which go beside it as .json.
 
-    With ``data``, the runs are scored on its pairs, and a few pairs of it, drawn by hash of uid,
-    are filled in, described and searched by those runs that can. Equal inputs give equal bytes.
+    With ``data``, a folder or a URL, the runs are scored on its pairs, and a few of them, drawn by
+    hash of uid, are filled in, described and searched by those runs that can. Equal inputs give
+    equal bytes.
     Raises Refused where a folder holds no run; a run without a checkpoint yet has its curves.
 
     Cost: that of ``evaluate`` for each run; without ``data`` a second.
@@ -68,13 +70,12 @@ def write_runs_page(
         read_config(folder)  # all are looked at before any is scored
     pairs = [] if data is None else draw_shown(open_folder(data))
     shown = [
-        _gather(folder, name, None if data is None else Path(data), pairs)
-        for folder, name in zip(folders, names, strict=True)
+        _gather(folder, name, data, pairs) for folder, name in zip(folders, names, strict=True)
     ]
     content: dict[str, Any] = _rounded(
         {
             "format": FORMAT,
-            "data": None if data is None else Path(data).resolve().name,
+            "data": None if data is None else _name(data),
             "runs": [one.figures for one in shown],
         }
     )
@@ -98,7 +99,12 @@ def _check_page(page: Path) -> Path:
     return page
 
 
-def _gather(path: Path, name: str, data: Path | None, pairs: list[ShownPair]) -> _Shown:
+def _name(data: str | Path) -> str:
+    """Return the last part of where the pairs lie."""
+    return str(data).rstrip("/").rpartition("/")[2] if is_url(data) else Path(data).resolve().name
+
+
+def _gather(path: Path, name: str, data: str | Path | None, pairs: list[ShownPair]) -> _Shown:
     config = read_config(path)
     recipe = TrainRecipe.from_options(config["recipe"])
     rows = _metrics(path)
