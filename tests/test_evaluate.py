@@ -27,6 +27,7 @@ WORLD = World(seed=5)
 SHAPES = tuple(WORLD.classes("shape"))
 TASK = Task("shape", "shape", SHAPES, ("a {}", "a picture of a {}"))
 OPTIONS = {"image_px": 16, "steps": 2, "batch_pairs": 16, "warmup_steps": 0, "checkpoint_steps": 2}
+COURSE = ((0, 0.5), (1, 2.0))
 
 
 def _folder(path, start, stop, tasks=(TASK,), spoil=()):
@@ -46,7 +47,11 @@ def place(tmp_path_factory):
     _folder(place / "held_out", 40, 140)
     clip = replace(load_recipe("demo_clip"), **OPTIONS)
     train(clip, place / "train", place / "clip")
-    train(replace(clip, name="mae", terms={"Pixels": 1.0}), place / "train", place / "mae")
+    train(
+        replace(clip, name="mae", terms={"Pixels": {"weight": COURSE}}),
+        place / "train",
+        place / "mae",
+    )
     return place
 
 
@@ -88,6 +93,13 @@ def test_mae_has_only_a_probe_and_says_so(place):
     assert shown.exit_code == 0
     assert "mae has no joint space" in shown.output
     assert "zero-shot shape" not in shown.output
+
+
+def test_weights_stand_beside_the_scores_as_the_recipe_has_them(place):
+    """The course of a weight is told whole, and the result equals what is read of its JSON."""
+    result = evaluate(place / "mae", place / "held_out", limit=20)
+    assert result["terms"] == {"Pixels": {"weight": [[0, 0.5], [1, 2.0]]}}
+    assert result == json.loads(json.dumps(result))
 
 
 def test_without_labels_there_is_retrieval_alone(place, tmp_path):
@@ -133,7 +145,7 @@ def test_the_table_shows_every_score_beside_chance(place):
     arguments = [str(place / "clip"), "--data", str(place / "held_out")]
     shown = CliRunner().invoke(command, arguments).output
     printed = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).output)
-    assert printed == json.loads(json.dumps(evaluate(place / "clip", place / "held_out")))
+    assert printed == evaluate(place / "clip", place / "held_out")
     names = ("zero-shot shape", "R@1 picture to caption", "R@5 caption to picture", "probe shape")
     for name in (*names, f"nearest {printed['knn']['shape']['k']} shape"):
         assert name in shown

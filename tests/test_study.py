@@ -11,16 +11,18 @@ from scipy import stats
 import breadth.train.loop
 from breadth.loaders.errors import OutputError, RecipeError, Refused
 from breadth.scripts.study import run_study
+from breadth.train.recipe import TrainRecipe, load_recipe
 from breadth.train.study.analysis import compare, unscored
 from breadth.train.study.design import parse_study, read_study
 from breadth.train.study.pairing import check_paired, initial_weights, training_recipe
+from breadth.train.study.results import Results
 from breadth.train.study.statistics import (
     draws_needed,
     equal_caption_share,
     paired_power,
     spread,
 )
-from breadth.train.study.tables import comparison_table, plan_text, tables
+from breadth.train.study.tables import comparison_table, plan_text, setting, tables
 
 TINY = """
 name = "tiny"
@@ -231,6 +233,22 @@ def test_the_pilot_is_a_sound_plan_of_twelve_runs():
     assert len(narrow.combinations) < len(wide.combinations)
     assert len(narrow.classes("shape")) == len(wide.classes("shape"))  # equal chance
     assert "Pixels 1" in plan_text(pilot, "study.jsonl")
+
+
+def test_a_course_and_a_unit_of_a_weight_are_told():
+    """The plan has a term's weight as its recipe has it, not the largest number in it."""
+    clip = load_recipe("clip").to_json()
+    terms = {**clip["terms"], "Pixels": {"weight": [[0, 0], [1, 0.5]], "unit": "gradient"}}
+    recipe = TrainRecipe.from_options({**clip, "name": "mine", "terms": terms})
+    text = setting(parse_study(TINY), {"clip": recipe})
+    assert "- clip: InfoNCE 1, Pixels 0 at 0 % → 0.5 at 100 % of the first term's gradient" in text
+
+
+def test_a_row_is_the_same_before_and_after_it_is_read(tmp_path):
+    """What a study has done in this process equals what the next one finds."""
+    results = Results(tmp_path / "study.jsonl", "code")
+    results.append({"key": "a", "terms": {"Pixels": ((0, 1), (1, 2))}})
+    assert results.rows == Results(tmp_path / "study.jsonl", "code").rows
 
 
 # --- pairing

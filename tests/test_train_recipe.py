@@ -1,5 +1,6 @@
 """Training recipes: what they may say and what they may not."""
 
+import json
 from dataclasses import asdict
 
 import pytest
@@ -32,6 +33,13 @@ def test_json_gives_the_recipe_again():
     """What config.json holds makes an equal recipe."""
     recipe = load_recipe("demo_maeclip")
     assert TrainRecipe.from_options(recipe.to_json()) == recipe
+
+
+def test_a_recipe_in_json_equals_what_is_read_of_it():
+    """Points of a weight that Python wrote as tuples are lists, so that a run can go on."""
+    written = TrainRecipe(**{**LEAST, "terms": {"InfoNCE": ((0, 1), (1, 2))}}).to_json()
+    assert written == json.loads(json.dumps(written))
+    assert written["terms"] == {"InfoNCE": [[0, 1], [1, 2]]}
 
 
 def test_a_file_of_another_encoding_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """What a run learns and how: a flat TOML file of options and a table of weighted terms."""
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -77,11 +78,6 @@ class TrainRecipe:
         """The terms that count, by name, in the recipe's order."""
         return read_terms(self.terms)
 
-    @property
-    def term_weights(self) -> dict[str, float]:
-        """The largest weight of each term that counts, by name."""
-        return {name: weighted.most for name, weighted in self.objective.items()}
-
     @cached_property
     def views(self) -> frozenset[str]:
         """The views that the terms need."""
@@ -108,8 +104,9 @@ class TrainRecipe:
         return self.towers_architecture.padding_seen or self.compiled
 
     def to_json(self) -> dict[str, Any]:
-        """Return the options as JSON knows them."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """Return the options as JSON gives them back: equal to what is read of a file."""
+        options: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return options
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> "TrainRecipe":

@@ -51,7 +51,7 @@ def evaluate(run_path: str | Path, data: str | Path, *, limit: int | None = None
     notes += _keep(place, kept, about)
     return {
         **about,
-        "terms": dict(run.recipe.term_weights),
+        "terms": run.recipe.to_json()["terms"],
         **scores_of(kept),
         "predictions": place.relative_to(run.path).as_posix(),
         "notes": notes,

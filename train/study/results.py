@@ -53,12 +53,12 @@ class Results:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one finished run; ``row`` has its ``key``."""
-        complete = {**row, "code": self.code}
+        line = json.dumps({**row, "code": self.code}, sort_keys=True)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(complete, sort_keys=True) + "\n")
+            file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self.rows[complete["key"]] = complete
+        self.rows[row["key"]] = json.loads(line)  # as the next process will have it
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

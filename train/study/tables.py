@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..page.recipe_words import objective_words
 from ..recipe import TrainRecipe
 from .analysis import Comparison, Rows, compare, unscored
 from .design import Study
@@ -39,11 +40,7 @@ def setting(study: Study, recipes: Mapping[str, TrainRecipe]) -> str:
     """Say which objectives with which weights were trained how long on how much."""
     first = recipes[study.objectives[0]]
     seen = first.steps * first.batch_pairs
-    weights = "\n".join(
-        f"- {name}: "
-        + ", ".join(f"{term} {weight:g}" for term, weight in recipe.term_weights.items())
-        for name, recipe in recipes.items()
-    )
+    weights = "\n".join(f"- {name}: {objective_words(r)}" for name, r in recipes.items())
     return (
         f"{len(study.cells())} runs: {len(recipes)} objectives x {len(study.worlds)} worlds x "
         f"{len(study.seeds)} seeds. A seed draws world, scenes, order and initialisation; the "
@@ -51,7 +48,7 @@ def setting(study: Study, recipes: Mapping[str, TrainRecipe]) -> str:
         f"{study.pairs:,} pairs: {seen / study.pairs:.1f} repeats of each. Size {first.size}, "
         f"pictures of {first.image_px} px, patches of {first.patch_px}, pool {first.pool}, "
         f"learning rate {first.lr:g}.\n\n"
-        f"Objectives and the weights w of their terms:\n\n{weights}"
+        f"Objectives and the weights of their terms:\n\n{weights}"
     )
 
 
