@@ -155,14 +155,22 @@ class Projector(nn.Module):
 def patch_targets(patches_BNP: Tensor, recipe: TrainRecipe) -> Tensor:
     """Return what Pixels predicts: normalised pixels, or each patch brought to variance 1.
 
-    Source: He et al. 2021 (MAE), section 4.1; unbiased variance, of at least the floor because
-    the noise of a flat patch would otherwise be the target.
+    Source: He et al. 2021 (MAE), section 4.1.
     """
     if recipe.pixel_target == "raw":
         return patches_BNP.detach()
-    variance = patches_BNP.var(dim=2, keepdim=True)
-    centred = patches_BNP - patches_BNP.mean(dim=2, keepdim=True)
-    return (centred / (variance.clamp(min=recipe.variance_floor) + PIXEL_EPS).sqrt()).detach()
+    mean_BN1, spread_BN1 = patch_spread(patches_BNP, recipe)
+    return ((patches_BNP - mean_BN1) / spread_BN1).detach()
+
+
+def patch_spread(patches_BNP: Tensor, recipe: TrainRecipe) -> tuple[Tensor, Tensor]:
+    """Return each patch's mean and standard deviation, [B, N, 1]: what "patch" takes out of it.
+
+    The variance is unbiased, and of at least the floor because the noise of a flat patch would
+    otherwise be the target.
+    """
+    variance = patches_BNP.var(dim=2, keepdim=True).clamp(min=recipe.variance_floor)
+    return patches_BNP.mean(dim=2, keepdim=True), (variance + PIXEL_EPS).sqrt()
 
 
 PIXEL_EPS = 1e-6  # MAE's

@@ -14,7 +14,7 @@ from breadth.loaders.tokenize import BOS, EOS, PAD
 
 from .blocks import unpatchify
 from .checkpoint import EMBED_PAIRS, Run
-from .decoder import patch_targets
+from .decoder import patch_spread, patch_targets
 from .inputs import Inputs
 from .mask import hide_patches, hide_tokens
 from .seeds import generator
@@ -81,11 +81,13 @@ def reconstruct(run: Run, images_nCHW: np.ndarray, seed: int = 0) -> Reconstruct
 
     Captions are not shown: a joint decoder gets one that is empty. Targets that were normalised by
     patch are brought back with the hidden patch's own mean and variance, which the run does not
-    know. Raises Refused where the run has not learnt to fill in.
+    know. Raises Refused where the run has not learnt to fill in, or is given no picture.
     """
     if not run.has_pixels:
         raise Refused(f"{run.path} was trained without Pixels: it fills in nothing; use mae")
     run.require_pictures(images_nCHW)
+    if not len(images_nCHW):
+        raise Refused("there is no picture to fill in: give one at least")
     noise_nN = torch.rand(
         len(images_nCHW), run.recipe.grid**2, generator=generator(seed, "reconstruct")
     )
@@ -120,8 +122,8 @@ def _filled_in(run: Run, images_nCHW: np.ndarray, noise_nN: Tensor) -> Reconstru
     flat_BNP = flat_BNP.flatten(2).expand_as(patches_BNP)
     flat_n = _hidden_mean((patch_targets(flat_BNP, recipe) - target_BNP).square(), hidden_BN)
     if recipe.pixel_target == "patch":
-        spread = patches_BNP.var(dim=2, keepdim=True).clamp(min=recipe.variance_floor).sqrt()
-        predicted_BNP = predicted_BNP * spread + patches_BNP.mean(dim=2, keepdim=True)
+        mean_BN1, spread_BN1 = patch_spread(patches_BNP, recipe)
+        predicted_BNP = predicted_BNP * spread_BN1 + mean_BN1
     grey_BNP = torch.zeros_like(patches_BNP)
     hidden_BN1 = hidden_BN[..., None]
     return Reconstruction(
