@@ -30,7 +30,8 @@ class Captions:
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
-        self._columns: dict[int, _Column | None] = {}
+        self._columns: dict[int, _Column] = {}
+        self._without: set[int] = set()  # shards that list none, which costs nothing to remember
         self._reading = threading.Lock()
 
     def all(self, rows: np.ndarray) -> list[Choices]:
@@ -81,17 +82,18 @@ class Captions:
         """Return the column of each row's shard, None where it has none."""
         numbers = np.unique(self._folder.shard_of[rows]).tolist()
         with self._reading:
-            asked = [number for number in numbers if number not in self._columns]
+            known = self._columns.keys() | self._without
+            asked = [number for number in numbers if number not in known]
             paths = self._folder.storage.beside(asked, ".parquet") if asked else []
             for number, path in zip(asked, paths, strict=True):
                 if path is None or COLUMN not in parquet_columns(path):
-                    self._columns[number] = None
+                    self._without.add(number)
                     continue
                 first, last = np.searchsorted(self._folder.shard_of, [number, number + 1]).tolist()
                 index = self._folder.pieces.slice(first, last - first)
                 column = join_parquet(index, path, [COLUMN])[COLUMN].combine_chunks()
                 self._columns[number] = _Column(first, column)
-            found = {number: self._columns[number] for number in numbers}
+            found = {number: self._columns.get(number) for number in numbers}
             while len(self._columns) > SHARDS_HELD:
                 del self._columns[next(iter(self._columns))]
         return found

@@ -45,9 +45,10 @@ def resolve_noise(folder: "Folder", rows: np.ndarray, share: float, seed: int) -
     if not count:
         return CaptionNoise(np.empty(0, np.int64), np.empty(0, np.int64))
     if count == 1:
+        least = f" or at least {2 / len(rows):.3g}" if len(rows) > 1 else ""
         raise PoolError(
-            f"a caption noise of {share} is one pair of {len(rows)}, which has none to exchange "
-            "with: give 0 or more"
+            f"a caption noise of {share} is one pair of {len(rows)}, and an exchange takes two: "
+            f"give 0{least}"
         )
     uids = _halves(folder, rows)
     chosen = _ordered(uids, f"noise/pairs/{seed}")[:count]

@@ -20,7 +20,7 @@ from breadth.loaders.dicts import Dicts
 from breadth.loaders.folder import Folder, open_folder
 from breadth.loaders.stream import Stream
 from breadth.loaders.tokenize import encode, train_tokenizer
-from tests.pair_folders import noise
+from tests.pair_folders import noise, write_pairs
 
 PAIRS = 40
 LENGTH = 12
@@ -97,6 +97,22 @@ def test_a_parquet_goes_before_json(tmp_path: Path) -> None:
         pa.table({"key": ["0000", "0001"], "captions": lists}), tmp_path / "foreign/00000.parquet"
     )
     assert everything(open_folder(tmp_path / "foreign")) == [["old"], ["own", "new", "newer"]]
+
+
+def test_shards_without_a_list_are_looked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take no place of those whose lists are held, however few may be."""
+    write_pairs(tmp_path / "plain", 30)
+    looked = []
+    monkeypatch.setattr("breadth.loaders.captions.SHARDS_HELD", 1)
+    monkeypatch.setattr(
+        "breadth.loaders.captions.parquet_columns", lambda path: looked.append(path) or []
+    )
+    captions = Captions(open_folder(tmp_path / "plain"))
+    for _ in range(2):
+        assert captions.all(np.arange(30)) == [[f"picture {number}"] for number in range(30)]
+    assert len(looked) == 3
 
 
 def test_the_draw_is_uniform_and_of_seed_and_position(folder: Folder) -> None:

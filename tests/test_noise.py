@@ -165,9 +165,11 @@ def test_what_is_no_share_is_refused(folder: Folder, share: float) -> None:
 
 
 def test_one_pair_has_nobody_to_exchange_with(folder: Folder) -> None:
-    """A share that is a single pair is refused, not rounded in silence."""
-    with pytest.raises(PoolError, match="one pair of 97"):
+    """A share that is a single pair is refused, not rounded in silence; one that does is named."""
+    with pytest.raises(PoolError, match="one pair of 97") as refused:
         Stream(folder, **OPTIONS, caption_noise=0.01)
+    least = float(str(refused.value).rpartition("at least ")[2])
+    assert len(resolve_noise(folder, np.arange(97), least, 0)) == 2
 
 
 def test_a_giver_that_is_lost_costs_the_taker(tmp_path: Path) -> None:
