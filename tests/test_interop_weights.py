@@ -212,6 +212,25 @@ def test_transformers_computes_what_an_exported_mae_run_computes(tmp_path):
     torch.testing.assert_close(views["predicted_patches"], in_place, **NEAR)
 
 
+def test_what_a_layout_has_no_place_for_is_told(clip_run, tmp_path):
+    """CLIP has no bias of similarities and no decoder, MAE no captions; whole runs lose nothing."""
+    clip = {"architecture": "clip", "pool": "cls", "terms": {"Sigmoid": 1, "Pixels": 1}}
+    mae = {"architecture": "mae", "terms": {"Pixels": 1, "InfoNCE": 1}}
+    said = [
+        export_run(run, tmp_path / f"{run.name} hf", "transformers").partition(", without ")[2]
+        for run in (
+            clip_run,
+            write_run(tmp_path / "sigmoid", **clip),
+            write_run(tmp_path / "both", **mae),
+        )
+    ]
+    assert [set(left_out.split(", ")) for left_out in said] == [
+        {""},
+        {"logit_bias", "decoder"},
+        {"text", "image_head", "text_head", "logit_scale"},
+    ]
+
+
 def test_plain_safetensors_hold_all_that_a_run_computes_with(clip_run, tmp_path):
     """Every parameter by its name, and the recipe that says what they are for."""
     export_run(clip_run, tmp_path / "plain", "safetensors")
@@ -328,7 +347,12 @@ def test_a_damaged_folder_is_refused_in_one_line(theirs, tmp_path):
         "lack visual_projection.weight": lambda w, _: w.pop("visual_projection.weight"),
         "hold extra": lambda w, _: w.update(extra=torch.zeros(1)),
         "the weights know 5": lambda w, _: w.update({tokens: w[tokens][:5].clone()}),
-        "has the shape": lambda w, _: w.update({"visual_projection.weight": torch.zeros(2, 2)}),
+        r"shape \[2, 2\], its configuration says \[16, 32\]": lambda w, _: w.update(
+            {"visual_projection.weight": torch.zeros(2, 2)}
+        ),
+        r"shape \[32, 16\]": lambda w, _: w.update(
+            {"visual_projection.weight": torch.zeros(32, 16)}  # as many numbers in another order
+        ),
         "no token for the begin or the end": endless,
     }
     for number, (message, change) in enumerate(cases.items()):
@@ -349,6 +373,9 @@ def test_what_has_no_such_layout_is_refused(clip_run, tmp_path):
     pooled = write_run(tmp_path / "pooled", architecture="clip", pool="gap")
     with pytest.raises(Refused, match="the pool gap"):
         export_run(pooled, tmp_path / "hf", "transformers")
+    blind = write_run(tmp_path / "blind", architecture="clip", pool="cls", terms={"Pixels": 1})
+    with pytest.raises(Refused, match="no joint space: export as safetensors"):
+        export_run(blind, tmp_path / "hf", "transformers")
     with pytest.raises(OutputError, match="not empty"):
         export_run(clip_run, tmp_path / "own", "safetensors")
     with pytest.raises(OutputError, match="another folder"):

@@ -1,6 +1,6 @@
 """Write a run for other programs: plain safetensors, or the folder that transformers loads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,16 @@ from .numbering import for_others, rows_of
 LAYOUTS = ("safetensors", "transformers")
 ACTIVATIONS = {"clip": "quick_gelu", "clip_gelu": "gelu"}
 """What transformers calls the activation of an architecture that is its CLIP."""
+CLIP_PARTS = ("image", "text", "image_head", "text_head", "logit_scale")
+MAE_PARTS = ("image", "decoder")
+"""The parts of a model of ours that transformers' have, too."""
 WEIGHTS = "model.safetensors"
 
 
 def export_run(path: str | Path, out: str | Path, layout: str) -> str:
-    """Write a run's weights to a new folder, the averaged ones where it has them; say what it is.
+    """Write a run's weights to a new folder, the averaged ones where it has them.
+
+    Returns what it is, and which parts of the run it has no place for.
 
     "safetensors" holds every tensor by our names, fixed positions and pixel statistics among them,
     beside recipe.json and tokenizer.json. "transformers" is what ``from_pretrained`` of CLIPModel
@@ -39,9 +44,9 @@ def export_run(path: str | Path, out: str | Path, layout: str) -> str:
     if layout == "safetensors":
         said, files = "weights by Breadth's names", _plain(run)
     elif run.recipe.architecture in ACTIVATIONS:
-        said, files = "CLIPModel of transformers", _clip(run)
+        said, files = "CLIPModel of transformers" + _without(run, CLIP_PARTS), _clip(run)
     elif run.recipe.architecture == "mae":
-        said, files = "ViTMAEForPreTraining of transformers", _mae(run)
+        said, files = "ViTMAEForPreTraining of transformers" + _without(run, MAE_PARTS), _mae(run)
     else:
         raise Refused(
             f"transformers has no model of architecture {run.recipe.architecture}: train with"
@@ -49,6 +54,12 @@ def export_run(path: str | Path, out: str | Path, layout: str) -> str:
         )
     _write(out, files)
     return said
+
+
+def _without(run: Run, held: Sequence[str]) -> str:
+    parts = dict.fromkeys(name.partition(".")[0] for name, _ in run.model.named_parameters())
+    left_out = [part for part in parts if part not in held]
+    return f", without {', '.join(left_out)}" if left_out else ""
 
 
 def _plain(run: Run) -> dict[str, Any]:
@@ -64,7 +75,8 @@ def _clip(run: Run) -> dict[str, Any]:
     if recipe.towers != "two" or recipe.pool != "cls" or not run.has_joint_space:
         raise Refused(
             f"transformers' CLIP has two towers, the pool cls and a joint space, {run.path} has"
-            f" {recipe.towers} towers and the pool {recipe.pool}: export as safetensors"
+            f" {recipe.towers} towers, the pool {recipe.pool} and"
+            f" {'a' if run.has_joint_space else 'no'} joint space: export as safetensors"
         )
     tokenizer, numbers = for_others(run.tokenizer)
     weights = _weights(run)

@@ -76,23 +76,29 @@ def to_ours(
     """
     ours: dict[str, Tensor] = {}
     left = set(theirs)
+    as_ours = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     for rule in rules:
-        for name in rule.theirs:
-            if name not in theirs:
-                raise PoolError(f"the weights lack {name}: give those of a CLIP with ViT")
+        for name, expected in to_theirs([rule], as_ours).items():
+            _check_shape(name, theirs, expected)
         left -= set(rule.theirs)
         found = [theirs[name] for name in rule.theirs]
         if rule.transposed:
             found = [found[0].T]
         flat = torch.cat([tensor.flatten() for tensor in found])
         counts = [shapes[name].numel() for name in rule.ours]
-        if sum(counts) != len(flat):
-            raise PoolError(
-                f"{rule.theirs[0]} has the shape {list(theirs[rule.theirs[0]].shape)}, which is"
-                " not what the configuration says: give the weights' own"
-            )
         for name, part in zip(rule.ours, flat.split(counts), strict=True):
             ours[name] = part.reshape(shapes[name])
     if left:
         raise PoolError(f"the weights hold {min(left)}, which a plain CLIP has not: give another")
     return ours
+
+
+def _check_shape(name: str, theirs: Mapping[str, Tensor], expected: Tensor) -> None:
+    if name not in theirs:
+        raise PoolError(f"the weights lack {name}: give those of a CLIP with ViT")
+    found = theirs[name]
+    if found.squeeze().shape != expected.squeeze().shape:
+        raise PoolError(
+            f"{name} has the shape {list(found.shape)}, its configuration says"
+            f" {list(expected.shape)}: give the configuration that belongs to the weights"
+        )
