@@ -20,14 +20,7 @@ from breadth.train.terms import InfoNCE
 
 from .bars import JOINT, curve, make_recipe, write_bars
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Keep torch to one thread: models this small lose more by waiting than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

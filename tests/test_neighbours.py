@@ -5,26 +5,15 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from breadth.train.evaluate.neighbours import KS, TEMPERATURE, knn, nearest, vote, vote_of_nearest
-from breadth.train.evaluate.probe import Split
 
-
-def _blobs(n, width, classes, apart, seed=0):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(classes, size=n)
-    centres = rng.normal(size=(classes, width)) * apart
-    return centres[labels] + rng.normal(size=(n, width)), labels
-
-
-def _thirds(n):
-    rows = np.arange(n)
-    return Split(rows[rows % 3 == 0], rows[rows % 3 == 1], rows[rows % 3 == 2])
+from .blobs import blobs, thirds
 
 
 @pytest.mark.parametrize("k", KS)
 def test_the_vote_is_scikit_learns(k):
     """Cosine neighbours that vote by exp(cosine / temperature) name scikit-learn's classes."""
-    known, labels = _blobs(700, 8, 5, 0.6)
-    asked, _ = _blobs(1500, 8, 5, 0.6, seed=1)
+    known, labels = blobs(700, 8, 5, 0.6)
+    asked, _ = blobs(1500, 8, 5, 0.6, seed=1)
     theirs = KNeighborsClassifier(
         k, metric="cosine", algorithm="brute", weights=lambda d: np.exp((1 - d) / TEMPERATURE)
     ).fit(known, labels)
@@ -43,15 +32,15 @@ def test_equal_vectors_are_taken_in_order():
 
 def test_more_neighbours_than_rows_are_all_rows():
     """A k beyond the known rows takes each of them once."""
-    known, _ = _blobs(7, 3, 2, 1)
+    known, _ = blobs(7, 3, 2, 1)
     index, _ = nearest(known, known[:2], 100)
     assert [sorted(row) for row in index.tolist()] == [list(range(7))] * 2
 
 
 def test_validation_chooses_k_and_the_test_rows_have_no_say():
     """The k is the best on the validation rows alone; test rows are named by the others' labels."""
-    features, labels = _blobs(600, 6, 3, 0.5)
-    split = _thirds(600)
+    features, labels = blobs(600, 6, 3, 0.5)
+    split = thirds(600)
     predicted, k = vote_of_nearest(features, labels, 3, split)
     shares = {}
     for candidate in KS:
@@ -68,8 +57,8 @@ def test_validation_chooses_k_and_the_test_rows_have_no_say():
 def test_noise_scores_near_chance_and_far_blobs_without_error():
     """Features that know nothing score near chance; classes far apart are all named rightly."""
     rng = np.random.default_rng(1)
-    noise = knn(rng.normal(size=(900, 5)), rng.integers(4, size=900), 4, _thirds(900))
+    noise = knn(rng.normal(size=(900, 5)), rng.integers(4, size=900), 4, thirds(900))
     assert abs(noise["value"] - 0.25) < 4 * noise["standard_error"]
-    clear = knn(*_blobs(600, 8, 5, 20), 5, _thirds(600))
+    clear = knn(*blobs(600, 8, 5, 20), 5, thirds(600))
     assert clear["value"] == 1
     assert (clear["n"], clear["chance"], clear["classes"]) == (200, 0.2, 5)

@@ -1,7 +1,7 @@
 """Equal weights give equal losses and gradients: ours beside transformers', in double precision."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 import torch
@@ -26,35 +26,11 @@ from breadth.train.recipe import TrainRecipe
 from breadth.train.step import Step, weights_at
 from breadth.train.terms import NTXent, Tokens
 
-CPU = torch.device("cpu")
-VOCABULARY, PAIRS, CONTEXT = 300, 6, 12
-SIZE = {
-    "width": 32,
-    "depth": 2,
-    "heads": 4,
-    "text_width": 48,
-    "text_depth": 3,
-    "text_heads": 2,
-    "embedding": 16,
-    "decoder_width": 24,
-    "decoder_depth": 2,
-    "decoder_heads": 3,
-}
+from .parity import CONTEXT, CPU, PAIRS, SIZE, TOLERANCE, VOCABULARY, make_batch, make_recipe
+
+pytestmark = pytest.mark.usefixtures("double")
+
 ONE_WIDTH = SIZE | {"text_width": 32, "embedding": 32}
-TOLERANCE = {"rtol": 1e-9, "atol": 1e-11}
-
-
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    """Compute in float64, so that only the formula can make a difference."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-def make_recipe(**options: object) -> TrainRecipe:
-    given = {"name": "p", "steps": 10, "size": SIZE, "image_px": 32, "batch_pairs": PAIRS}
-    return TrainRecipe.from_options({**given, "context_length": CONTEXT, **options})
 
 
 def make_model(recipe: TrainRecipe) -> Model:
@@ -65,18 +41,6 @@ def make_model(recipe: TrainRecipe) -> Model:
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=draws))
     return model
-
-
-def make_batch() -> tuple[Tensor, Tensor]:
-    """Draw pictures, and captions of unequal length."""
-    draws = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (PAIRS, 3, 32, 32), generator=draws, dtype=torch.uint8)
-    tokens = torch.randint(4, VOCABULARY, (PAIRS, CONTEXT), generator=draws)
-    tokens[:, 0] = BOS
-    for row in range(PAIRS):
-        end = 4 + row
-        tokens[row, end], tokens[row, end + 1 :] = EOS, PAD
-    return images, tokens
 
 
 def pixels(model: Model, images: Tensor) -> Tensor:

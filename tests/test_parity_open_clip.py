@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from breadth.loaders.tokenize import BOS, EOS, PAD, save_tokenizer, train_tokenizer
+from breadth.loaders.tokenize import save_tokenizer, train_tokenizer
 from breadth.train.checkpoint import load_run
 from breadth.train.exchange.adopt import import_run
 from breadth.train.exchange.layout import to_ours
@@ -20,61 +19,26 @@ from breadth.train.exchange.names import open_clip_rules
 from breadth.train.exchange.numbering import for_others
 from breadth.train.inputs import Inputs, draw_inputs
 from breadth.train.model import build_model
-from breadth.train.recipe import TrainRecipe
 from breadth.train.step import Step, weights_at
 from breadth.train.terms import Caption, InfoNCE
 
+from .parity import CONTEXT, CPU, PAIRS, TOLERANCE, VOCABULARY, make_batch, make_recipe
+
 ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / ".venv/peers/open_clip/bin/python"
-pytestmark = pytest.mark.skipif(
-    not PYTHON.is_file(), reason="open_clip has an environment of its own: make proofs makes it"
-)
+pytestmark = [
+    pytest.mark.usefixtures("double"),
+    pytest.mark.skipif(
+        not PYTHON.is_file(), reason="open_clip has an environment of its own: make proofs makes it"
+    ),
+]
 
-CPU = torch.device("cpu")
-VOCABULARY, PAIRS, CONTEXT = 300, 6, 12
+CLIP = {"terms": {"InfoNCE": 1}, "pool": "cls"}
 CAPTIONS = ["a red disc above a blue star", "two green squares", "a disc"]
-SIZE = {
-    "width": 32,
-    "depth": 2,
-    "heads": 4,
-    "text_width": 48,
-    "text_depth": 3,
-    "text_heads": 2,
-    "embedding": 16,
-    "decoder_width": 24,
-    "decoder_depth": 1,
-    "decoder_heads": 3,
-}
 CONFIG = {
     "vision_cfg": {"layers": 2, "width": 32, "head_width": 8, "patch_size": 8, "image_size": 32},
     "text_cfg": {"context_length": 12, "vocab_size": 300, "width": 48, "heads": 2, "layers": 3},
 }
-TOLERANCE = {"rtol": 1e-9, "atol": 1e-11}
-
-
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    """Compute in float64, so that only the formula can make a difference."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-def make_recipe(architecture: str) -> TrainRecipe:
-    options = {"name": "p", "steps": 10, "terms": {"InfoNCE": 1}, "size": SIZE, "pool": "cls"}
-    options |= {"architecture": architecture, "batch_pairs": PAIRS, "context_length": CONTEXT}
-    return TrainRecipe.from_options(options)
-
-
-def make_batch() -> tuple[Tensor, Tensor]:
-    """Draw pictures, and captions of unequal length."""
-    draws = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (PAIRS, 3, 32, 32), generator=draws, dtype=torch.uint8)
-    tokens = torch.randint(4, VOCABULARY, (PAIRS, CONTEXT), generator=draws)
-    tokens[:, 0] = BOS
-    for row in range(PAIRS):
-        tokens[row, 4 + row], tokens[row, 5 + row :] = EOS, PAD
-    return images, tokens
 
 
 def their_numbers(captions: list[str]) -> Tensor:
@@ -96,7 +60,7 @@ def request_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
         return torch.randn(shape, generator=draws, dtype=torch.float64)
 
     images, tokens = make_batch()
-    recipe = make_recipe("clip")
+    recipe = make_recipe(architecture="clip", **CLIP)
     mean, std = (
         torch.tensor(figures, dtype=torch.float64).view(3, 1, 1)
         for figures in (recipe.pixel_mean, recipe.pixel_std)
@@ -163,7 +127,7 @@ def named(theirs: dict[str, Tensor], start: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize(("architecture", "kind"), [("clip", "quick_gelu"), ("clip_gelu", "gelu")])
 def test_a_whole_model_is_that_of_open_clip(architecture, kind, theirs):
     """Its weights in ours give its loss, and its gradient on every weight."""
-    recipe = make_recipe(architecture)
+    recipe = make_recipe(architecture=architecture, **CLIP)
     model = build_model(recipe, VOCABULARY)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
 
@@ -186,7 +150,7 @@ def test_a_checkpoint_of_open_clip_is_a_run(kind, theirs, tmp_path):
     """breadth import gives a run that embeds pictures and captions as open_clip does."""
     weights = {n: t.float() for n, t in named(theirs, f"{kind}.weight.").items()}
     save_file(weights, tmp_path / "open_clip_model.safetensors")
-    recipe = make_recipe("clip")
+    recipe = make_recipe(architecture="clip", **CLIP)
     pixel = {"mean": recipe.pixel_mean, "std": recipe.pixel_std}
     model = {"embed_dim": 16, "quick_gelu": kind == "quick_gelu", **CONFIG}
     config = {"model_cfg": model, "preprocess_cfg": pixel}

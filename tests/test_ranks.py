@@ -29,6 +29,8 @@ from .test_step import FAMILY
 from .test_terms import CPU, make_batch
 from .test_terms import make_recipe as make_small
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMES = ("clip", "siglip", "slip", "coca", "maeclip", "m3ae", "caption", "placebo")
 MORE = {
     "caption": {"terms": {"Caption": 1}, "architecture": "coca"},  # its heads have no loss
@@ -36,15 +38,6 @@ MORE = {
 }
 DTYPES = {"float64": 1e-10, "float32": 1e-5}
 CUTS = {"whole": 0, "micro-batches": 4}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Keep torch to one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

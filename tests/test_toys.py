@@ -11,14 +11,7 @@ from .toy_runs import TOYS, result, train_toy
 from .toy_worlds import WORD, linked_batches, stripe_batches
 from .toys import CPU, crops_found, filled_in, make_trainee, named, stripes_read, toy_recipe
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Train the same bits wherever the test runs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")  # the same bits wherever the test runs
 
 
 def test_contrast_finds_what_is_linked_and_nothing_else():
