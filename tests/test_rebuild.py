@@ -1,9 +1,11 @@
 """Every score can be made again of the kept predictions, without torch and without our code."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,6 +20,8 @@ from breadth.loaders.world import World
 from breadth.scripts.demo.heldout import write_heldout
 from breadth.scripts.score_tables import scores_text
 from breadth.train.checkpoint import Run, load_run
+from breadth.train.evaluate.drawn import Drawn, read_drawn
+from breadth.train.evaluate.labels import read_tasks
 from breadth.train.evaluate.predictions import read_predictions
 from breadth.train.evaluate.questions import read_questions
 from breadth.train.evaluate.rebuild import MAKERS, rebuild
@@ -29,6 +33,7 @@ from breadth.train.recipe import load_recipe
 from breadth.train.terms import Caption
 
 PAIRS = 150
+PAGE = (Path(__file__).parent.parent / "docs/evaluation.md").read_text(encoding="utf-8")
 
 
 def _describe(run, images):
@@ -80,6 +85,33 @@ def test_every_score_is_rebuilt_where_torch_cannot_be_imported(scored):
     assert done.returncode == 0, done.stderr
     for scores, rebuilt in zip((result, limited), json.loads(done.stdout), strict=True):
         assert rebuilt == {name: json.loads(json.dumps(scores[name])) for name in MAKERS}
+
+
+def test_the_code_of_docs_evaluation_gives_the_score(scored, tmp_path, monkeypatch):
+    """Its blocks run beside a folder of runs, and their last value is that of the evaluation."""
+    run, _, result, _ = scored
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    (shown,) = re.findall(r'"(runs/[^"]+)"', block)
+    (tmp_path / shown).parent.mkdir(parents=True)
+    (tmp_path / shown).symlink_to(run / result["predictions"])
+    monkeypatch.chdir(tmp_path)
+    *before, value = block.strip().splitlines()
+    names = {}
+    exec("\n".join(before), names)
+    assert eval(value, names) == result["vqa"]["colour"]["value"]
+    assert re.match(r"[0-9a-f]{16}$", Path(shown).name)
+
+
+def test_the_files_that_docs_evaluation_shows_are_read(tmp_path):
+    """Each name on the page stands before what such a file may hold."""
+    (line,) = re.findall(r"```json\n(.*?)```", PAGE, flags=re.DOTALL)
+    (tmp_path / "questions.jsonl").write_text(line)
+    for name in ("world.json", "labels.json"):
+        (held,) = re.findall(rf"^`{name}` .*?: `(\{{.*?\}})`[;.]", PAGE, flags=re.MULTILINE)
+        (tmp_path / name).write_text(held)
+    assert read_drawn(tmp_path) == Drawn(World(seed=0, unseen=8), range(1000000, 1001000))
+    assert [task.templates for task in read_tasks(tmp_path)] == [("this is a {}",)]
+    assert [question.kind for question in read_questions(tmp_path)] == ["colour"]
 
 
 def test_plain_numpy_finds_the_same_shares(scored):
