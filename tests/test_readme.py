@@ -78,14 +78,22 @@ def test_every_shipped_recipe_is_in_the_readme_and_says_its_command(name: str) -
 
 
 def commands() -> list[str]:
-    """Return the ``breadth`` commands of the README's shell blocks."""
-    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    """Return the ``breadth`` commands of the shell blocks of README and docs."""
+    pages = [README, *(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))]
+    blocks = re.findall(r"```sh\n(.*?)```", "\n".join(pages), flags=re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
-    return [line.split("#")[0].strip() for line in lines if line.startswith("breadth ")]
+    found = (line.split("#")[0].strip() for line in lines)
+    return sorted(
+        {
+            line[line.index("breadth ") :]
+            for line in found
+            if re.match(r"(torchrun .*)?breadth ", line)
+        }
+    )
 
 
 @pytest.mark.parametrize("command", commands())
-def test_the_commands_of_the_readme_parse(command: str) -> None:
+def test_the_commands_of_the_pages_parse(command: str) -> None:
     """Every command uses a verb and flags that exist."""
     verb, *words = shlex.split(command)[1:]
     known = CliRunner().invoke(cli, [verb, "--help"]).output
