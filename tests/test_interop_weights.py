@@ -307,6 +307,10 @@ BAD = {
         "hidden_act",
     ),
     "no JSON": ({"config.json": "{"}, "is no JSON"),
+    "no table": (
+        {"config.json": {"model_type": "clip", "vision_config": [16, 16]}},
+        r"config\.json is no configuration of a CLIP",
+    ),
 }
 
 

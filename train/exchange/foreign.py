@@ -1,7 +1,7 @@
 """What others' folders and files say of a CLIP: its numbers as a recipe's options, its weights."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +53,7 @@ def read_foreign(source: Path, config: Path | None) -> Foreign:
         return _open_clip(source, config or source.parent / OPEN_CLIP_CONFIG)
     there = [name for name in WEIGHT_FILES if (source / name).is_file()]
     if there and (source / "config.json").is_file():
-        options = _transformers_options(source)
+        options = _understood(_transformers_options, source / "config.json")
         return Foreign("transformers", options, read_weights(source / there[0]), source)
     open_clip = [name for name in OPEN_CLIP_FILES if (source / name).is_file()]
     if open_clip:
@@ -84,8 +84,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     }
 
 
-def _transformers_options(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
+def _understood(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
+    """Read a configuration; what is of another kind than it should be is one line."""
+    try:
+        return read(path)
+    except (TypeError, AttributeError, ArithmeticError) as error:
+        raise PoolError(f"{path} is no configuration of a CLIP ({error}): give another") from error
+
+
+def _transformers_options(path: Path) -> dict[str, Any]:
     said = _json(path)
     if said.get("model_type") != "clip":
         raise PoolError(f"{path} is of the model {said.get('model_type')!r}: give a clip")
@@ -100,7 +107,7 @@ def _transformers_options(folder: Path) -> dict[str, Any]:
     _agree(path, "vision", vision, "num_channels", 3)
     numbers = ("hidden_size", "num_hidden_layers", "num_attention_heads")
     picture, caption = ([part[name] for name in numbers] for part in (vision, text))
-    seen = folder / "preprocessor_config.json"
+    seen = path.parent / "preprocessor_config.json"
     pixel = _json(seen) if seen.is_file() else {}
     return {
         "architecture": architecture,
@@ -119,7 +126,9 @@ def _open_clip(file: Path, config: Path) -> Foreign:
             f"{file} does not say how many heads it has: give its configuration with --config, as"
             f" open_clip has it in model_configs, or lay {OPEN_CLIP_CONFIG} beside it"
         )
-    return Foreign("open_clip", _open_clip_options(config), read_weights(file), file.parent)
+    return Foreign(
+        "open_clip", _understood(_open_clip_options, config), read_weights(file), file.parent
+    )
 
 
 def _open_clip_options(path: Path) -> dict[str, Any]:
