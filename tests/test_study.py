@@ -11,6 +11,7 @@ from scipy import stats
 import breadth.train.loop
 from breadth.loaders.errors import OutputError, RecipeError, Refused
 from breadth.scripts.study import run_study
+from breadth.train.evaluate.score import Score
 from breadth.train.recipe import TrainRecipe, load_recipe
 from breadth.train.study.analysis import compare, unscored
 from breadth.train.study.design import parse_study, read_study
@@ -186,6 +187,14 @@ def test_a_metric_that_an_objective_lacks_is_named():
     assert compare(study, rows) == []
     assert unscored(study, rows) == ["zero_shot.shape of maeclip"]
     assert "There is no zero_shot.shape of maeclip" in tables(study, rows, {("wide", 0): FIGURES})
+
+
+def test_a_score_of_no_items_is_none():
+    """What is no number is neither compared nor counted as above guessing."""
+    study, rows = _rows([0.50], [0.52])
+    rows["wide", 0, "clip"] = {"scores": {"zero_shot": {"shape": Score.of([], 0.1).as_dict()}}}
+    assert compare(study, rows) == []
+    assert unscored(study, rows) == ["zero_shot.shape of clip"]
 
 
 # --- the file

@@ -73,6 +73,18 @@ def test_the_standard_error_is_that_of_repeated_test_sets():
 
 def test_a_score_of_nothing_right_is_not_certain():
     """A score of 0 or 1 lies a finite number of standard errors from chance."""
-    assert errors_above(0.0, 100, 0.1) == pytest.approx(-0.1 / np.sqrt(0.1 * 0.9 / 100))
-    assert errors_above(0.1, 100, 0.1) == 0
-    assert 20 < errors_above(1.0, 100, 0.1) < 40
+
+    def above(hits):
+        return errors_above(Score.of(np.array(hits, float), 0.1).as_dict(), 0.1)
+
+    assert above([0] * 100) == pytest.approx(-0.1 / np.sqrt(0.1 * 0.9 / 100))
+    assert above([1] * 10 + [0] * 90) == pytest.approx(0)
+    assert 20 < above([1] * 100) < 40
+
+
+def test_answers_that_go_together_are_fewer_errors_above_chance():
+    """A score's own error counts, which by picture is larger than that of as many free answers."""
+    hits, picture = np.repeat([1.0, 0], [240, 160]), np.repeat(np.arange(20), 20)
+    free, together = Score.of(hits, 0.5), Score.clustered(hits, picture, 0.5)
+    assert errors_above(free.as_dict(), 0.5) > 3
+    assert errors_above(together.as_dict(), 0.5) < 1

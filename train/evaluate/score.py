@@ -68,13 +68,12 @@ def classified(hits_n: np.ndarray, labels_n: np.ndarray, classes: int) -> Mappin
     return {**score, "majority": majority, "classes": classes}
 
 
-def errors_above(value: float, n: int, floor: float) -> float:
-    """Return how many standard errors ``value`` lies above ``floor``.
+def errors_above(score: Mapping[str, Any], floor: float) -> float:
+    """Return how many standard errors a score's ``value`` lies above ``floor``.
 
-    The error is the larger of the score's own and that of guessing at ``floor``, so that a score
-    of exactly 0 or 1, whose own error is 0, is not taken for certain.
+    The error is the larger of the score's own, which may be that of groups, and that of guessing at
+    ``floor``, so that a score of exactly 0 or 1, whose own error is 0, is not taken for certain.
     """
-    own = sqrt(value * (1 - value) / n)
-    guessing = sqrt(floor * (1 - floor) / n)
-    error = max(own, guessing)
-    return (value - floor) / error if error else 0.0
+    guessing = sqrt(floor * (1 - floor) / score["n"])
+    error = max(score["standard_error"], guessing)
+    return float((score["value"] - floor) / error) if error else 0.0

@@ -66,11 +66,14 @@ def unscored(study: Study, rows: Rows) -> list[str]:
 
 
 def lookup(scores: Mapping[str, Any], metric: str) -> Mapping[str, Any] | None:
-    """Return the score at a dotted path such as ``probe.shape``; None where a run has none."""
+    """Return the score at a dotted path such as ``probe.shape``.
+
+    None where a run has none, or one of no items, as of companions where no scene has any.
+    """
     found: Any = scores
     for part in metric.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
-    return found if isinstance(found, Mapping) and "value" in found else None
+    return found if isinstance(found, Mapping) and found.get("n") else None
 
 
 def _comparison(
@@ -79,9 +82,7 @@ def _comparison(
     pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
 ) -> Comparison:
     floors = [max(a["chance"], a.get("majority", 0)) for a, _ in pairs]
-    above = min(
-        errors_above(a["value"], a["n"], f) for (a, _), f in zip(pairs, floors, strict=True)
-    )
+    above = min(errors_above(a, floor) for (a, _), floor in zip(pairs, floors, strict=True))
     differences = tuple(100 * (b["value"] - a["value"]) for a, b in pairs)
     known = spread(differences)
     refusal = ""
