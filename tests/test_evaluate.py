@@ -194,6 +194,21 @@ def test_a_run_that_may_only_be_read_is_scored_all_the_same(place, monkeypatch):
         evaluate(place / "clip", place / "held_out")
 
 
+def test_classes_may_be_numbers(place, tmp_path):
+    """A column of numbers is named by numbers in words, and what is no class is told."""
+    pairs = draw_pairs(WORLD, [], 24, range(500, 560))
+    numbered = [({**c, "level": i % 3}, b, e) for i, (c, b, e) in enumerate(pairs)]
+    write_folder(tmp_path, numbered, name="levels")
+    labels = {"column": "level", "classes": [0, 1, 2], "templates": ["level {}"]}
+    (tmp_path / "labels.json").write_text(json.dumps({"tasks": {"level": labels}}))
+    result = evaluate(place / "clip", tmp_path)
+    assert result["zero_shot"]["level"]["n"] == 60 and result["probe"]["level"]["classes"] == 3
+    labels["classes"] = [0, 1]
+    (tmp_path / "labels.json").write_text(json.dumps({"tasks": {"level": labels}}))
+    with pytest.raises(PoolError, match="level holds '2', which is not among the classes"):
+        evaluate(place / "clip", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
@@ -215,6 +230,14 @@ def test_wrong_labels_are_refused_in_one_line(place, tmp_path, labels, says):
         evaluate(place / "clip", folder)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_task_is_not_called_as_whole_captions_are(tmp_path):
+    """The name of another score is refused: the two would be one."""
+    labels = {"column": "shape", "classes": ["x", "y"], "templates": ["a {}"]}
+    (tmp_path / "labels.json").write_text(json.dumps({"tasks": {"exact": labels}}))
+    with pytest.raises(PoolError, match="give the task another name"):
+        read_tasks(tmp_path)
 
 
 def test_tasks_are_read_as_they_were_written(tmp_path):

@@ -7,13 +7,12 @@ import pyarrow as pa
 
 from ..checkpoint import Run
 from .captioning import chance_of_equal, first_named, plain
-from .labels import Task
+from .labels import EXACT, Task
 from .neighbours import vote_of_nearest
 from .pairs import Pairs
 from .predictions import Predictions
 from .probe import read_off, split_by_uid
 from .questions import Question
-from .rebuild import EXACT
 from .retrieval import distinct, place, recall_at
 from .vqa import answer
 from .zero_shot import class_vectors, fill
@@ -98,7 +97,7 @@ def feature_items(pairs: Pairs, tasks: Sequence[Task], notes: list[str]) -> Iter
     for task in tasks:
         known = np.flatnonzero(pairs.labels[task.name] >= 0)
         split = split_by_uid([pairs.uids[row] for row in known])
-        if len(split.test) < FEWEST_TEST_PAIRS or not len(split.validation):
+        if len(split.test) < FEWEST_TEST_PAIRS or not (len(split.validation) and len(split.train)):
             notes.append(
                 f"probe and neighbours of {task.name}: too few labelled pairs to split three ways"
             )

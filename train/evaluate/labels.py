@@ -10,11 +10,13 @@ from breadth.loaders.remote import read_beside
 from breadth.loaders.whole_file import replaced
 
 LABELS = "labels.json"
+EXACT = "exact"
+"""The task of a description that equals the pair's caption; no task of labels has its name."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One column of labels, its classes, and the templates that make captions of them."""
+    """One column of labels, its classes as texts, and the templates that make captions of them."""
 
     name: str
     column: str
@@ -49,9 +51,11 @@ def write_tasks(folder: Path, tasks: Sequence[Task]) -> None:
 
 
 def _task(name: str, entry: dict) -> Task:
-    classes, templates = tuple(entry["classes"]), tuple(entry["templates"])
+    classes, templates = tuple(map(str, entry["classes"])), tuple(map(str, entry["templates"]))
     if len(set(classes)) < max(2, len(classes)) or not templates:
         raise ValueError(f"{name}: two or more different classes and one template at least")
     if not all("{}" in template for template in templates):
         raise ValueError(f"{name}: a template needs {{}} where the class goes")
+    if name == EXACT:
+        raise ValueError(f"{name} is what a whole caption is called: give the task another name")
     return Task(name, entry["column"], classes, templates)

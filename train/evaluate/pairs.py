@@ -106,9 +106,9 @@ def _draw(uids: Sequence[str], limit: int | None) -> list[int]:
 
 
 def _labels(folder: Folder, task: Task) -> np.ndarray:
-    values = folder.column(task.column).to_pylist()
+    values = [None if v is None else str(v) for v in folder.column(task.column).to_pylist()]
     place = {name: index for index, name in enumerate(task.classes)}
-    unknown = sorted({str(v) for v in values if v is not None and v not in place})
+    unknown = sorted({v for v in values if v is not None and v not in place})
     if unknown:
         raise PoolError(
             f"labels.json: column {task.column} holds {unknown[0]!r}, which is not among the "

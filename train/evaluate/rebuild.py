@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .drawn_scores import Columns, banded, changed, combined, heat, spectrum
+from .labels import EXACT
 from .predictions import Predictions, read_predictions
 from .retrieval import KS, chance_at, recall_at
 from .score import Score, classified, mean_by_group, ratio
@@ -111,10 +112,6 @@ def descriptions(rows: pa.Table, facts: Mapping[str, Any]) -> Scores:
             "named": 1 - own["predicted"].null_count / own.num_rows,
         }
     return found
-
-
-EXACT = "exact"
-"""The task of a description that equals the pair's caption."""
 
 
 def hidden_patches(rows: pa.Table, facts: Mapping[str, Any]) -> Scores:
