@@ -27,9 +27,13 @@ def evaluate(run: Path, data: str, limit: int | None, as_json: bool) -> None:
     and which frequencies it reads where the pictures are drawn scenes. The output says what has no
     score and why.
     """
+    from breadth.train.evaluate.score import without_nan
     from breadth.train.evaluate.scores import evaluate as score
 
     from .score_tables import scores_text
 
     result = score(run, data, limit=limit)
-    click.echo(json.dumps(result, indent=1, sort_keys=True) if as_json else scores_text(result))
+    if as_json:
+        click.echo(json.dumps(without_nan(result), indent=1, sort_keys=True, allow_nan=False))
+    else:
+        click.echo(scores_text(result))

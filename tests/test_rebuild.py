@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from click.testing import CliRunner
 
 from breadth.loaders.decode import decode
 from breadth.loaders.errors import PoolError
@@ -18,6 +19,7 @@ from breadth.loaders.folder import open_folder
 from breadth.loaders.tokenize import encode
 from breadth.loaders.world import World
 from breadth.scripts.demo.heldout import write_heldout
+from breadth.scripts.evaluate import evaluate as command
 from breadth.scripts.score_tables import scores_text
 from breadth.train.checkpoint import Run, load_run
 from breadth.train.evaluate.drawn import Drawn, read_drawn
@@ -207,6 +209,16 @@ def test_every_question_on_a_test_picture_has_its_row(scored):
     assert [(q.uid, q.question, q.answer) for q in asked] == [
         (row["uid"], row["question"], row["truth"]) for row in rows
     ]
+
+
+def test_what_has_no_number_is_null_in_json(scored):
+    """Of one scene there is no error over combinations, and any JSON parser reads that."""
+    run, heldout, *_ = scored
+    arguments = [str(run), "--data", str(heldout), "--limit", "1", "--json"]
+    printed = CliRunner().invoke(command, arguments).output
+    found = json.loads(printed, parse_constant=pytest.fail)
+    assert found["held_out_combinations"]["error_over_combinations"] is None
+    assert found["held_out_combinations"]["after"]["n"] == 1
 
 
 def test_files_of_two_evaluations_are_not_read_as_one(scored, tmp_path):

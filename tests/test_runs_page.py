@@ -23,7 +23,8 @@ from breadth.train.evaluate.scores import evaluate
 from breadth.train.generate import describe, reconstruct
 from breadth.train.loop import train
 from breadth.train.page.pictures import PAIRS, draw_shown, heat_png, pictures
-from breadth.train.page.runs import MEANINGS, write_runs_page
+from breadth.train.page.runs import MEANINGS, _rounded, write_runs_page
+from breadth.train.page.score_table import score_rows
 from breadth.train.recipe import load_recipe
 from breadth.train.run_folder import read_metrics
 
@@ -199,6 +200,14 @@ def test_every_score_stands_in_the_table(place, written):
             assert row[column] == wanted and row[2] == "\u2013"
             assert row[3] == f"{100 * score['chance']:.1f}" and row[5] == f"{score['n']}"
     assert "<b>bert</b>: it was trained on captions alone and sees no pictures" in table
+
+
+def test_a_score_without_a_number_has_no_cell():
+    """A score of no items, which is null in the numbers, is a dash as one that a run lacks."""
+    none, some = ({"probe": {"value": v, "standard_error": v, "n": 9}} for v in (None, 0.5))
+    (row,) = score_rows([none, some])
+    assert row.cells == [None, "0.500 ± 0.500"]
+    assert _rounded({"value": [float("nan"), 1 / 3]}) == {"value": [None, 0.333333]}
 
 
 def _embedded(section):

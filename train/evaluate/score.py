@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import sqrt
+from math import isfinite, sqrt
 from typing import Any
 
 import numpy as np
@@ -77,3 +77,14 @@ def errors_above(score: Mapping[str, Any], floor: float) -> float:
     guessing = sqrt(floor * (1 - floor) / score["n"])
     error = max(score["standard_error"], guessing)
     return float((score["value"] - floor) / error) if error else 0.0
+
+
+def without_nan(value: Any) -> Any:
+    """Return scores with None where there is no number, as of no items: JSON has no NaN."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return value

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def write_runs_page(
             "runs": [one.figures for one in shown],
         }
     )
-    numbers = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    numbers = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
     for path, text in (
         (page, _render(shown, content, pairs)),
         (page.with_suffix(".json"), numbers),
@@ -196,8 +197,8 @@ def _notes(figures: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, float):  # JSON has no NaN, as of a score of no items
+        return float(f"{value:.{DIGITS}g}") if isfinite(value) else None
     if isinstance(value, Mapping):
         return {key: _rounded(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -42,7 +42,7 @@ def _scores(name: str, value: Any, is_share: bool) -> Iterator[tuple[str, Found]
     if not isinstance(value, Mapping):
         return
     is_share = is_share or "chance" in value
-    if "value" in value and "standard_error" in value:
+    if value.get("value") is not None and "standard_error" in value:
         yield name, (value, is_share)
     for key, inner in value.items():
         yield from _scores(f"{name} {key.replace('_', ' ')}".strip(), inner, is_share)
