@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from breadth.curate.shard_writer import write_folder
@@ -21,6 +22,7 @@ from breadth.train.evaluate.scores import evaluate
 from breadth.train.loop import train
 from breadth.train.recipe import load_recipe
 
+from .made_runs import untrained
 from .s3_server import Store, serve
 
 WORLD = World(seed=5)
@@ -138,6 +140,15 @@ def test_undecodable_pictures_are_left_out_and_counted(place, tmp_path):
     result = evaluate(place / "clip", _folder(tmp_path / "spoilt", 200, 260, spoil=(3, 7)))
     assert result["pairs"] == 58
     assert any(note.startswith("2 pictures cannot be decoded") for note in result["notes"])
+
+
+def test_weights_that_are_no_numbers_have_no_score():
+    """NaN is nearer to nothing and farther from nothing, which would count as found."""
+    run = untrained()
+    torch.nn.init.constant_(run.model.image_head.weight, float("nan"))
+    with pytest.raises(PoolError, match="weights that are no numbers"):
+        run.embed_pictures(np.zeros((2, 3, 32, 32), np.uint8))
+    assert np.isfinite(run.embed_captions(["a disc"])).all()
 
 
 def test_the_table_shows_every_score_beside_chance(place):

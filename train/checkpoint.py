@@ -196,9 +196,12 @@ class Run:
 
     @torch.inference_mode()
     def in_chunks(self, rows: np.ndarray, embed: Callable[[Tensor], Tensor]) -> np.ndarray:
-        """Apply ``embed`` to a few rows at a time."""
+        """Apply ``embed`` to a few rows at a time; raises PoolError where a weight is no number."""
         chunks = torch.from_numpy(np.ascontiguousarray(rows)).split(EMBED_PAIRS)
-        return torch.cat([embed(chunk.to(self.device)).float().cpu() for chunk in chunks]).numpy()
+        found = torch.cat([embed(chunk.to(self.device)).float().cpu() for chunk in chunks])
+        if not bool(found.isfinite().all()):  # what follows would take NaN for a perfect match
+            raise PoolError(f"{self.path} has weights that are no numbers: train or import it anew")
+        return found.numpy()
 
 
 def load_run(path: str | Path, device: str = "cpu") -> Run:
