@@ -202,6 +202,18 @@ def test_every_score_stands_in_the_table(place, written):
     assert "<b>bert</b>: it was trained on captions alone and sees no pictures" in table
 
 
+def test_what_stands_between_two_shares_is_in_percent_too():
+    """A change's difference is in the unit of the shares before and after; a loss is none."""
+    half, quarter = ({"value": v, "standard_error": 0.1, "n": 9} for v in (0.5, 0.25))
+    change = {"before": {**half, "chance": 0.1}, "difference": quarter}
+    rows = score_rows([{"robustness": {"changes": {"main": change}}, "caption_loss": half}])
+    assert [(row.name, row.cells[0]) for row in rows] == [
+        ("robustness changes main before\u00a0%", "50.0 ± 10.0"),
+        ("robustness changes main difference\u00a0%", "25.0 ± 10.0"),
+        ("caption loss, nats a token", "0.500 ± 0.100"),
+    ]
+
+
 def test_a_score_without_a_number_has_no_cell():
     """A score of no items, which is null in the numbers, is a dash as one that a run lacks."""
     none, some = ({"probe": {"value": v, "standard_error": v, "n": 9}} for v in (None, 0.5))

@@ -27,8 +27,8 @@ class Row:
 def score_rows(results: Sequence[Mapping[str, Any] | None]) -> list[Row]:
     """Return a row for whatever has a value and a standard error in what ``evaluate`` returned.
 
-    Scores with a chance are shares, written in percent; so are their controls. None stands for a
-    run that was not scored.
+    Scores with a chance are shares, written in percent; so are their controls and the differences
+    between them. None stands for a run that was not scored.
     """
     found = [dict(_scores("", result, False)) if result else {} for result in results]
     names = list(dict.fromkeys(name for scores in found for name in scores))
@@ -41,11 +41,15 @@ Found = tuple[Mapping[str, Any], bool]
 def _scores(name: str, value: Any, is_share: bool) -> Iterator[tuple[str, Found]]:
     if not isinstance(value, Mapping):
         return
-    is_share = is_share or "chance" in value
+    is_share = is_share or any("chance" in one for one in (value, *_mappings(value)))
     if value.get("value") is not None and "standard_error" in value:
         yield name, (value, is_share)
     for key, inner in value.items():
         yield from _scores(f"{name} {key.replace('_', ' ')}".strip(), inner, is_share)
+
+
+def _mappings(value: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    return (inner for inner in value.values() if isinstance(inner, Mapping))
 
 
 def _row(name: str, found: Sequence[Found | None]) -> Row:
