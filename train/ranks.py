@@ -3,7 +3,7 @@
 import gc
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 ENDED = "ended by rank"
 """The note that a rank leaves for the others when it cannot go on."""
+KNOWN = "all ranks know"
+"""What an error says of itself that no rank has to be told of."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Ranks:
         if wrong and self.rank != wrong[0]:
             raise SystemExit(statuses[wrong[0]])
         if error is not None:
+            error.add_note(KNOWN)
             raise error
         return made  # type: ignore[return-value]
 
@@ -124,9 +127,11 @@ def join_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
     except SystemExit:
         raise
     except Exception as error:
+        if KNOWN in getattr(error, "__notes__", ()):
+            raise
         note = _note(store)
         if note is None and not _is_broken(error):
-            store.set(ENDED, str(rank))
+            _leave_note(store, rank)
             raise
         if note is not None and note != str(rank):
             raise SystemExit(1) from None
@@ -164,6 +169,12 @@ def open_device(name: str, local_rank: str | None = None) -> torch.device:
         reason = str(error).splitlines()[0]
         raise Refused(f"there is no device {name!r} here ({reason}); use cpu") from error
     return device
+
+
+def _leave_note(store: Any, rank: int) -> None:
+    """Say that a rank ended, unless the store is gone: rank 0, which holds it, ended before."""
+    with suppress(RuntimeError, dist.DistError):
+        store.set(ENDED, str(rank))
 
 
 def _note(store: Any) -> str | None:
