@@ -16,6 +16,7 @@ from breadth.train import checkpoint, loop
 from breadth.train.checkpoint import load_run, read_checkpoint
 from breadth.train.loop import train
 from breadth.train.model import Model, build_model
+from breadth.train.ranks import TORCHRUN
 from breadth.train.terms import InfoNCE
 
 from .bars import JOINT, curve, make_recipe, write_bars
@@ -294,15 +295,32 @@ def test_a_second_trainer_is_told(data, tmp_path):
 
 
 def test_what_cannot_begin_leaves_no_folder(data, tmp_path):
-    """Too few pairs, missing data or an unknown device: refused, nothing written."""
+    """Too few pairs or missing data: refused, nothing written."""
     out = tmp_path / "run"
     with pytest.raises(PoolError, match="fewer than a batch"):
         train(make_recipe(batch_pairs=65), data, out)
     with pytest.raises(PoolError):
         train(make_recipe(), tmp_path / "nowhere", out)
-    with pytest.raises(Refused, match="no device"):
-        train(make_recipe(), data, out, device="warp")
     assert not out.exists()
+
+
+@pytest.mark.parametrize("device", ["warp", "meta", "cpu:x", "cuda:99"])
+def test_an_unknown_device_is_refused_in_a_short_line(data, tmp_path, device):
+    """A name that torch does not know, one that holds no numbers, a card that is not there."""
+    with pytest.raises(Refused, match=f"'{device}'.*use cpu") as refused:
+        train(make_recipe(), data, tmp_path / "run", device=device)
+    assert len(str(refused.value)) < 200
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_processes_without_torchrun_are_refused(data, tmp_path, monkeypatch):
+    """WORLD_SIZE alone, as some clusters set it, says in one line what to do."""
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(Refused, match="start by torchrun, or unset WORLD_SIZE"):
+        train(make_recipe(), data, tmp_path / "run")
 
 
 def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path, monkeypatch):

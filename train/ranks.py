@@ -22,6 +22,10 @@ ENDED = "ended by rank"
 KNOWN = "all ranks know"
 """What an error says of itself that no rank has to be told of."""
 
+DEVICES = ("cpu", "cuda")
+TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What each process must be told of its place among the others; torchrun also says more."""
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -111,9 +115,15 @@ def join_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
 
     "cuda" is the card of this process's number. A rank that ends with an error ends the others:
     they leave silently, or raise Failed where it was killed. Raises Refused where this machine has
-    no such device.
+    no such device, or where it was not torchrun that said that there are others.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
+    lacking = [name for name in TORCHRUN if name not in os.environ]
+    if world > 1 and lacking:
+        raise Refused(
+            f"WORLD_SIZE is {world} and {lacking[0]} is not set: start by torchrun, or unset"
+            " WORLD_SIZE to train in one process"
+        )
     place = open_device(device, os.environ.get("LOCAL_RANK", "0") if world > 1 else None)
     if world == 1:
         yield ALONE, place
@@ -159,6 +169,8 @@ def open_device(name: str, local_rank: str | None = None) -> torch.device:
 
     ``local_rank`` numbers the processes on one machine; without it "cuda" is the current card.
     """
+    if name.partition(":")[0] not in DEVICES:
+        raise Refused(f"a run cannot be trained on {name!r}: use cpu, cuda or cuda:N")
     try:
         device = torch.device(name)
         if device.type == "cuda" and device.index is None and local_rank is not None:
