@@ -179,18 +179,21 @@ def test_a_placebo_s_encoder_is_clip_s_after_50_steps(data, tmp_path):
 
 
 def test_averaged_weights_are_the_closed_form(data, tmp_path):
-    """After each step they are d^n w_0 + (1 - d) sum d^(n-i) w_i, and a run is used with them."""
-    recipe, seen = make_recipe({"InfoNCE": 1}, ema=0.75, checkpoint_steps=1, lr=0.05), []
+    """Each step's share is what later decays leave of it: 2/11, 3/12, then the recipe's 0.3."""
+    recipe = make_recipe({"InfoNCE": 1}, ema=0.3, checkpoint_steps=1, lr=0.05)
     begun = build_model(recipe, 300).image.patch.weight.detach()
-    train(recipe, data, tmp_path / "run", progress=lambda _: seen.append(tmp_path / "run"))
+    train(recipe, data, tmp_path / "run")
     steps = []
     for steps_done in range(1, 7):
-        again = make_recipe({"InfoNCE": 1}, ema=0.75, checkpoint_steps=steps_done, lr=0.05)
+        again = make_recipe({"InfoNCE": 1}, ema=0.3, checkpoint_steps=steps_done, lr=0.05)
         out = tmp_path / f"{steps_done}"
         with contextlib.suppress(KeyboardInterrupt):
             train(again, data, out, progress=stop_at(steps_done + 1))
         steps.append(read_checkpoint(out)[0]["model.image.patch.weight"])
-    expected = 0.75**6 * begun + sum(0.25 * 0.75 ** (5 - i) * w for i, w in enumerate(steps))
+    decays, left, expected = [2 / 11, 3 / 12, *[0.3] * 4], 1.0, torch.zeros_like(begun)
+    for decay, weight in zip(reversed(decays), reversed(steps), strict=True):
+        expected, left = expected + left * (1 - decay) * weight, left * decay
+    expected = expected + left * begun
     found = load_run(tmp_path / "run").model.image.patch.weight
     torch.testing.assert_close(found, expected)
     assert not torch.allclose(found, steps[-1], atol=1e-3)

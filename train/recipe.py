@@ -47,7 +47,7 @@ class TrainRecipe:
     weight_decay: float = 0.1
     beta2: float = 0.95  # MAE, M3AE
     clip_norm: float = 1.0  # of the encoder's gradient, and of the decoder's
-    ema: float = 0.0  # decay of averaged weights, which a run is then used with
+    ema: float = 0.0  # decay, at the end, of averaged weights, which a run is then used with
     augment: str = "center"  # or random_resized_crop, while decoding
     patch_dropout: float = 0.0  # share of patches that the contrasted picture loses (FLIP)
     crop_area: float = 0.08  # least share of the picture in each of two crops (SimCLR)
