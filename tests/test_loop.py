@@ -146,11 +146,26 @@ def test_lost_metrics_of_a_finished_run_are_named(data, tmp_path):
 
 
 def test_a_finished_run_is_left_alone(data, tmp_path):
-    """The same command again takes no step and returns the same metrics."""
+    """The same command again takes no step, returns the same metrics and writes no other account.
+
+    An account that is gone is one of no steps.
+    """
     first = train(make_recipe(), data, tmp_path / "run")
-    before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    files = [tmp_path / "run" / name for name in ("checkpoint.safetensors", "loading.json")]
+    before = [file.read_bytes() for file in files]
     assert train(make_recipe(), data, tmp_path / "run", progress=stop_at(6)) == first
-    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
+    assert [file.read_bytes() for file in files] == before
+    files[1].unlink()
+    assert train(make_recipe(), data, tmp_path / "run") == first
+    assert files[1].is_file()
+
+
+def test_a_step_whose_gradients_are_looked_at_is_logged(data, tmp_path):
+    """Whatever log_steps says: what was measured at a cost is not thrown away."""
+    train(make_recipe(log_steps=4, gradient_steps=3), data, tmp_path / "run")
+    rows = curve(tmp_path / "run")
+    assert [row["step"] for row in rows] == [1, 3, 4, 6]
+    assert [row["step"] for row in rows if "gradient/Pixels" in row] == [3, 6]
 
 
 def test_weight_zero_is_clip_bit_for_bit(data, tmp_path):

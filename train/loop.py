@@ -124,9 +124,10 @@ def run_on(
         elif start is not None:
             ranks.agree(partial(begin_with, trainee, start))
         ranks.first(partial(prepare_folder, out, tokenizer, trainee.step))
+        begun = trainee.step
         with stream:
             take_steps(trainee, stream, out, progress)
-        return ranks.first(partial(finish, out, stream, recipe))
+        return ranks.first(partial(finish, out, stream, recipe, trainee.step - begun))
 
 
 def stream_of(request: Request, tokenizer: Tokenizer, ranks: Ranks) -> Callable[..., Stream]:
@@ -171,9 +172,10 @@ def prepare_folder(out: Path, tokenizer: Tokenizer, step: int) -> None:
     cut_metrics(out, step)
 
 
-def finish(out: Path, stream: Stream, recipe: TrainRecipe) -> Metrics:
-    """Write how the pairs were read; return the last metrics."""
-    write_loading(stream, recipe.batch_pairs, out / LOADING_NAME)
+def finish(out: Path, stream: Stream, recipe: TrainRecipe, taken: int) -> Metrics:
+    """Write how the pairs of the steps ``taken`` were read; return the last metrics."""
+    if taken or not (out / LOADING_NAME).is_file():
+        write_loading(stream, recipe.batch_pairs, out / LOADING_NAME)
     return last_metrics(out)
 
 
@@ -227,8 +229,7 @@ def take_steps(trainee: Trainee, stream: Stream, out: Path, progress: Progress |
         for batch in stream:
             taken = take_step(trainee, batch)
             meter.add(recipe.batch_pairs)
-            last = trainee.step == recipe.steps
-            logs = last or trainee.step == 1 or trainee.step % recipe.log_steps == 0
+            last, logs = trainee.step == recipe.steps, recipe.logs(trainee.step)
             saves = last or trainee.step % recipe.checkpoint_steps == 0
             if logs or saves:
                 trainee.watch.look(recipe, ranks, out)

@@ -107,6 +107,11 @@ class TrainRecipe:
         """Tell whether captions stay padded to the context: where that is seen, or compiled."""
         return self.towers_architecture.padding_seen or self.compiled
 
+    def logs(self, step: int) -> bool:
+        """Tell whether a step, counted from 1, has a log line; one that looks at gradients does."""
+        every = (self.log_steps, self.gradient_steps or self.log_steps)
+        return step in (1, self.steps) or any(step % steps == 0 for steps in every)
+
     def to_json(self) -> dict[str, Any]:
         """Return the options as JSON knows them."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
