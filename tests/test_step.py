@@ -108,6 +108,34 @@ def test_gradient_units_make_terms_equally_long():
     assert all(p.grad is None for p in model.parameters())
 
 
+def logged(**options):
+    """Return the log line of the second of ten steps, and the lengths that weights are given in."""
+    trainee = make_trainee(make_recipe(**options, batch_pairs=8, steps=10), 300, CPU)
+    images, tokens = make_batch(8)
+    batch = Batch([f"{n:032x}" for n in range(8)], images, tokens, np.arange(8))
+    taken = [take_step(trainee, batch) for _ in range(2)][1]
+    return taken.metrics(trainee), trainee.units
+
+
+def test_weights_that_change_are_logged():
+    """A schedule's weight at the step, a gradient's in units of loss; a constant one never."""
+    tokens = {"weight": 2, "unit": "gradient"}
+    falls = {"weight": [[0, 1], [1, 0]]}
+    row, units = logged(terms={"InfoNCE": 1, "Pixels": falls, "Tokens": tokens})
+    weights = {key: value for key, value in row.items() if key.startswith("weight/")}
+    assert weights == {"weight/Pixels": pytest.approx(0.9), "weight/Tokens": 2 * units["Tokens"]}
+    parts = row["InfoNCE"] + 0.9 * row["Pixels"] + weights["weight/Tokens"] * row["Tokens"]
+    assert row["loss"] == pytest.approx(parts, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("terms", "uses"), [({"InfoNCE": 1, "Caption": 1}, True), ({"Caption": 1}, False)]
+)
+def test_the_logit_scale_is_logged_where_a_term_uses_it(terms, uses):
+    """A captioner alone has one too, which nothing teaches."""
+    assert ("logit_scale" in logged(terms=terms, architecture="coca")[0]) == uses
+
+
 def test_the_sum_of_the_terms_gradients_is_the_step_s():
     """What is logged by term adds up to what the optimiser is given."""
     recipe = make_recipe(batch_pairs=8)

@@ -141,10 +141,7 @@ class Run:
     @property
     def has_joint_space(self) -> bool:
         """Tell whether pictures and captions can be compared: InfoNCE and Sigmoid make them so."""
-        return any(
-            entry.term.coupled and entry.term.views >= {"image", "text"}
-            for entry in self.recipe.objective.values()
-        )
+        return self.recipe.has_joint_space
 
     @property
     def has_captioner(self) -> bool:

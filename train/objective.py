@@ -38,6 +38,11 @@ class Weighted:
         return before[1]
 
     @property
+    def is_constant(self) -> bool:
+        """Tell whether it is one number from the first step to the last."""
+        return self.unit == "loss" and len({weight for _, weight in self.weight}) == 1
+
+    @property
     def most(self) -> float:
         """The largest weight that it ever has."""
         return max(weight for _, weight in self.weight)

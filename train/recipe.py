@@ -88,6 +88,12 @@ class TrainRecipe:
         return planned_views(self.objective)
 
     @property
+    def has_joint_space(self) -> bool:
+        """Tell whether pictures and captions are compared: InfoNCE and Sigmoid do so."""
+        both = {"image", "text"}
+        return any(w.term.coupled and w.term.views >= both for w in self.objective.values())
+
+    @property
     def widths(self) -> Size:
         """The numbers behind the size."""
         return SIZES[self.size] if isinstance(self.size, str) else Size(**self.size)
