@@ -214,11 +214,12 @@ def test_averaged_weights_are_the_closed_form(data, tmp_path):
     assert not torch.allclose(found, steps[-1], atol=1e-3)
 
 
-def test_tensorboard_shows_every_logged_step_once(data, tmp_path):
-    """Also where a run was stopped after its last checkpoint and went on from there."""
+@pytest.mark.parametrize("stop", [2, 6])
+def test_tensorboard_shows_every_logged_step_once(data, tmp_path, stop):
+    """Also where a run was stopped before its first checkpoint, or after its last, and went on."""
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train(make_recipe(), data, out, progress=stop_at(6))
+        train(make_recipe(), data, out, progress=stop_at(stop))
     train(make_recipe(), data, out)
     events = EventAccumulator(str(out / "tensorboard"))
     events.Reload()
