@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from breadth.loaders.batch import Batch
 from breadth.train.crops import cut
@@ -202,7 +203,7 @@ def test_shapes_for_compiled_code_are_few(text_mask):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("name", ["clip", "siglip", "maeclip", "coca"])
+@pytest.mark.parametrize("name", ["clip", "siglip", "slip", "maeclip", "coca"])
 def test_a_step_never_waits_for_the_device(name):
     """From pictures in memory to the updated weights, torch reports no synchronisation."""
     recipe = make_recipe(**FAMILY[name], batch_pairs=8)
@@ -215,6 +216,26 @@ def test_a_step_never_waits_for_the_device(name):
         take_step(trainee, batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+class Lifted(TorchDispatchMode):
+    """Counts tensors made of Python's numbers, each of which a GPU's host would wait for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.count += operation is torch.ops.aten.lift_fresh.default
+        return operation(*args, **(kwargs or {}))
+
+
+def test_crops_are_cut_without_numbers_from_the_host():
+    """Nothing that must be copied to the device is made on the way."""
+    recipe = make_recipe(terms={"NTXent": 1}, batch_pairs=4)
+    images, captions = make_batch(4)
+    crop = draw_inputs(recipe, images, captions, 0, vocabulary=300).crops[0]
+    with Lifted() as lifted:
+        cut(images, crop)
+    assert lifted.count == 0
 
 
 def test_crops_are_cut_in_full_precision():
