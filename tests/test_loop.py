@@ -1,6 +1,7 @@
 """Training: equal curves, exact continuation, and what it says when it cannot go on."""
 
 import contextlib
+import shutil
 from dataclasses import replace
 from functools import partialmethod
 
@@ -12,7 +13,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from breadth.loaders.errors import Failed, OutputError, PoolError, Refused
-from breadth.train import checkpoint, loop
+from breadth.train import checkpoint, loop, trainee
 from breadth.train.checkpoint import load_run, read_checkpoint
 from breadth.train.loop import train
 from breadth.train.model import Model, build_model
@@ -395,3 +396,63 @@ def test_a_run_of_another_size_is_no_start(data, tmp_path):
             tmp_path / "large",
             start=tmp_path / "small",
         )
+    assert not (tmp_path / "large").exists()
+
+
+def test_a_model_that_cannot_be_made_leaves_no_folder(data, tmp_path, monkeypatch):
+    """Whatever is wrong with it: the folder is free for the recipe that is mended."""
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(trainee, "build_model", fail)
+    with pytest.raises(MemoryError):
+        train(make_recipe(), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def began(data, tmp_path_factory):
+    """Return a run that others begin with."""
+    out = tmp_path_factory.mktemp("began") / "mae"
+    train(make_recipe({"Pixels": 1}, steps=1), data, out)
+    return out
+
+
+@pytest.mark.parametrize("change", ["gone", "trained on"])
+def test_a_run_with_a_checkpoint_needs_its_start_no_more(data, began, tmp_path, change):
+    """The same command goes on with it, to the same end, whatever became of the start."""
+    recipe, start = make_recipe({"InfoNCE": 1}), tmp_path / "mae"
+    shutil.copytree(began, start)
+    train(recipe, data, tmp_path / "whole", start=start)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, tmp_path / "run", start=start, progress=stop_at(5))
+    if change == "gone":
+        shutil.rmtree(start)
+    else:
+        (start / "checkpoint.safetensors").write_bytes(b"other")
+    train(recipe, data, tmp_path / "run", start=start)
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+    with pytest.raises(OutputError, match="other start"):
+        train(recipe, data, tmp_path / "run")
+
+
+def test_a_start_that_is_gone_before_the_first_checkpoint_is_missed(data, began, tmp_path):
+    """Its weights are nowhere else then."""
+    recipe, start = make_recipe({"InfoNCE": 1}), tmp_path / "mae"
+    shutil.copytree(began, start)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, tmp_path / "run", start=start, progress=stop_at(2))
+    shutil.rmtree(start)
+    with pytest.raises(PoolError, match="has no checkpoint to start from"):
+        train(recipe, data, tmp_path / "run", start=start)
+
+
+def test_a_start_without_its_tokenizer_is_refused(data, began, tmp_path):
+    """Another one would number the words that its weights know anew."""
+    start = tmp_path / "mae"
+    shutil.copytree(began, start)
+    (start / "tokenizer.json").unlink()
+    with pytest.raises(PoolError, match="there is no tokenizer"):
+        train(make_recipe({"InfoNCE": 1}), data, tmp_path / "run", start=start)
+    assert not (tmp_path / "run").exists()

@@ -24,7 +24,7 @@ from .model import Model, build_model
 from .parallel import share_like, whole
 from .recipe import TrainRecipe
 from .run_folder import CHECKPOINT, read_config
-from .trainee import Trainee
+from .trainee import Trainee, start_from
 
 MODEL, AVERAGE = "model.", "ema."
 ADAM = ("step", "exp_avg", "exp_avg_sq")
@@ -98,6 +98,22 @@ def restore_training(saved: tuple[dict[str, Tensor], dict[str, Any]], trainee: T
         value.copy_(share_like(tensors[f"{AVERAGE}{name}"], value))
     trainee.step, trainee.units = state["step"], state["units"]
     trainee.seen = {n: s if trainee.ranks.rank == 0 else 0 for n, s in state["seen"].items()}
+
+
+def begin_with(trainee: Trainee, start: Path | None) -> None:
+    """Take over another run's weights, if any; raises PoolError where not one of them fits."""
+    if start is None:
+        return
+    saved = read_checkpoint(start)
+    if saved is None:
+        raise PoolError(f"{start} has no checkpoint yet; train it first")
+    weights = used_weights(saved[0])
+    taken = set(start_from(trainee, weights))
+    known = dict(trainee.model.named_parameters())
+    unlike = [name for name in weights if name in known and name not in taken]
+    if unlike or not taken:
+        reason = f"its {unlike[0]} has another shape" if unlike else "no weight has a name of ours"
+        raise PoolError(f"{start} does not fit this recipe: {reason}; use the same size")
 
 
 def used_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
