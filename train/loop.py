@@ -60,9 +60,9 @@ def train(
     """Train a run in ``out`` on the pairs of ``data``, from its last checkpoint if it has one.
 
     ``data`` may be a URL that fsspec knows; ``subset`` holds the uids to use; ``start`` is a run
-    whose tokenizer, and whose weights where they fit, a new run begins with (MAE, then CLIP), and
-    needs no more once it has a checkpoint;
-    ``tokenizer_file`` is the tokenizer.json of CLIP, BERT or another to cut captions with.
+    whose tokenizer, and whose weights where they fit, a new run begins with (MAE, then CLIP) and
+    needs until its first checkpoint; ``tokenizer_file`` is the tokenizer.json of CLIP, BERT or
+    another to cut captions with.
     Started by torchrun, the ranks share each batch, and with ``shard`` the model too; all must see
     ``out``, and rank 0 writes it. Another number of ranks may go on with a run.
     ``progress`` is shown each logged step's metrics; the last are returned. On the CPU an
