@@ -63,8 +63,9 @@ def _scaled(images_B3HW: Tensor) -> Tensor:
 
 
 def _grey(pictures_B3HW: Tensor) -> Tensor:
-    weights = pictures_B3HW.new_tensor(GREY).view(3, 1, 1)
-    return (pictures_B3HW * weights).sum(1, keepdim=True)
+    # Numbers, not a tensor of them: to bring one to a GPU the host would wait for it.
+    red, green, blue = (share * of for share, of in zip(GREY, pictures_B3HW.unbind(1), strict=True))
+    return (red + green + blue)[:, None]
 
 
 def _drawn(what: str, positions: np.ndarray, seed: int, images_B3HW: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from breadth.train import speed
 from breadth.train.flops import full_lengths, lengths_of, pair_flops
 from breadth.train.inputs import draw_inputs
 from breadth.train.model import Model
@@ -122,3 +123,21 @@ def test_the_peak_is_the_data_sheet_s_or_measured(monkeypatch):
     measured = device_peak(torch.device("cpu"), "float32")
     assert 1e-4 < measured.tflop_per_s < 100
     assert "measured" in measured.origin
+
+
+@pytest.mark.parametrize(
+    ("card", "known"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA L40", None),
+        ("NVIDIA RTX A1000", None),
+    ],
+)
+def test_a_card_is_known_by_whole_words(monkeypatch, card, known):
+    """A name that only begins as one of the data sheets' is measured."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: card)
+    monkeypatch.setattr(speed, "_measured", lambda *_: Peak(1.0, "measured"))
+    expected = DATA_SHEETS[known] if known else 1.0
+    assert device_peak(torch.device("cuda"), "bfloat16").tflop_per_s == expected

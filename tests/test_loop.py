@@ -1,6 +1,7 @@
 """Training: equal curves, exact continuation, and what it says when it cannot go on."""
 
 import contextlib
+import shutil
 from dataclasses import replace
 from functools import partialmethod
 
@@ -12,10 +13,11 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from breadth.loaders.errors import Failed, OutputError, PoolError, Refused
-from breadth.train import checkpoint, loop
+from breadth.train import checkpoint, loop, trainee
 from breadth.train.checkpoint import load_run, read_checkpoint
 from breadth.train.loop import train
 from breadth.train.model import Model, build_model
+from breadth.train.ranks import TORCHRUN
 from breadth.train.terms import InfoNCE
 
 from .bars import JOINT, curve, make_recipe, write_bars
@@ -138,11 +140,26 @@ def test_lost_metrics_of_a_finished_run_are_named(data, tmp_path):
 
 
 def test_a_finished_run_is_left_alone(data, tmp_path):
-    """The same command again takes no step and returns the same metrics."""
+    """The same command again takes no step, returns the same metrics and writes no other account.
+
+    An account that is gone is one of no steps.
+    """
     first = train(make_recipe(), data, tmp_path / "run")
-    before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    files = [tmp_path / "run" / name for name in ("checkpoint.safetensors", "loading.json")]
+    before = [file.read_bytes() for file in files]
     assert train(make_recipe(), data, tmp_path / "run", progress=stop_at(6)) == first
-    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
+    assert [file.read_bytes() for file in files] == before
+    files[1].unlink()
+    assert train(make_recipe(), data, tmp_path / "run") == first
+    assert files[1].is_file()
+
+
+def test_a_step_whose_gradients_are_looked_at_is_logged(data, tmp_path):
+    """Whatever log_steps says: what was measured at a cost is not thrown away."""
+    train(make_recipe(log_steps=4, gradient_steps=3), data, tmp_path / "run")
+    rows = curve(tmp_path / "run")
+    assert [row["step"] for row in rows] == [1, 3, 4, 6]
+    assert [row["step"] for row in rows if "gradient/Pixels" in row] == [3, 6]
 
 
 def test_weight_zero_is_clip_bit_for_bit(data, tmp_path):
@@ -171,28 +188,32 @@ def test_a_placebo_s_encoder_is_clip_s_after_50_steps(data, tmp_path):
 
 
 def test_averaged_weights_are_the_closed_form(data, tmp_path):
-    """After each step they are d^n w_0 + (1 - d) sum d^(n-i) w_i, and a run is used with them."""
-    recipe, seen = make_recipe({"InfoNCE": 1}, ema=0.75, checkpoint_steps=1, lr=0.05), []
+    """Each step's share is what later decays leave of it: 2/11, 3/12, then the recipe's 0.3."""
+    recipe = make_recipe({"InfoNCE": 1}, ema=0.3, checkpoint_steps=1, lr=0.05)
     begun = build_model(recipe, 300).image.patch.weight.detach()
-    train(recipe, data, tmp_path / "run", progress=lambda _: seen.append(tmp_path / "run"))
+    train(recipe, data, tmp_path / "run")
     steps = []
     for steps_done in range(1, 7):
-        again = make_recipe({"InfoNCE": 1}, ema=0.75, checkpoint_steps=steps_done, lr=0.05)
+        again = make_recipe({"InfoNCE": 1}, ema=0.3, checkpoint_steps=steps_done, lr=0.05)
         out = tmp_path / f"{steps_done}"
         with contextlib.suppress(KeyboardInterrupt):
             train(again, data, out, progress=stop_at(steps_done + 1))
         steps.append(read_checkpoint(out)[0]["model.image.patch.weight"])
-    expected = 0.75**6 * begun + sum(0.25 * 0.75 ** (5 - i) * w for i, w in enumerate(steps))
+    decays, left, expected = [2 / 11, 3 / 12, *[0.3] * 4], 1.0, torch.zeros_like(begun)
+    for decay, weight in zip(reversed(decays), reversed(steps), strict=True):
+        expected, left = expected + left * (1 - decay) * weight, left * decay
+    expected = expected + left * begun
     found = load_run(tmp_path / "run").model.image.patch.weight
     torch.testing.assert_close(found, expected)
     assert not torch.allclose(found, steps[-1], atol=1e-3)
 
 
-def test_tensorboard_shows_every_logged_step_once(data, tmp_path):
-    """Also where a run was stopped after its last checkpoint and went on from there."""
+@pytest.mark.parametrize("stop", [2, 6])
+def test_tensorboard_shows_every_logged_step_once(data, tmp_path, stop):
+    """Also where a run was stopped before its first checkpoint, or after its last, and went on."""
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train(make_recipe(), data, out, progress=stop_at(6))
+        train(make_recipe(), data, out, progress=stop_at(stop))
     train(make_recipe(), data, out)
     events = EventAccumulator(str(out / "tensorboard"))
     events.Reload()
@@ -287,15 +308,32 @@ def test_a_second_trainer_is_told(data, tmp_path):
 
 
 def test_what_cannot_begin_leaves_no_folder(data, tmp_path):
-    """Too few pairs, missing data or an unknown device: refused, nothing written."""
+    """Too few pairs or missing data: refused, nothing written."""
     out = tmp_path / "run"
     with pytest.raises(PoolError, match="fewer than a batch"):
         train(make_recipe(batch_pairs=65), data, out)
     with pytest.raises(PoolError):
         train(make_recipe(), tmp_path / "nowhere", out)
-    with pytest.raises(Refused, match="no device"):
-        train(make_recipe(), data, out, device="warp")
     assert not out.exists()
+
+
+@pytest.mark.parametrize("device", ["warp", "meta", "cpu:x", "cuda:99"])
+def test_an_unknown_device_is_refused_in_a_short_line(data, tmp_path, device):
+    """A name that torch does not know, one that holds no numbers, a card that is not there."""
+    with pytest.raises(Refused, match=f"'{device}'.*use cpu") as refused:
+        train(make_recipe(), data, tmp_path / "run", device=device)
+    assert len(str(refused.value)) < 200
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_processes_without_torchrun_are_refused(data, tmp_path, monkeypatch):
+    """WORLD_SIZE alone, as some clusters set it, says in one line what to do."""
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(Refused, match="start by torchrun, or unset WORLD_SIZE"):
+        train(make_recipe(), data, tmp_path / "run")
 
 
 def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path, monkeypatch):
@@ -351,3 +389,63 @@ def test_a_run_of_another_size_is_no_start(data, tmp_path):
             tmp_path / "large",
             start=tmp_path / "small",
         )
+    assert not (tmp_path / "large").exists()
+
+
+def test_a_model_that_cannot_be_made_leaves_no_folder(data, tmp_path, monkeypatch):
+    """Whatever is wrong with it: the folder is free for the recipe that is mended."""
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(trainee, "build_model", fail)
+    with pytest.raises(MemoryError):
+        train(make_recipe(), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def began(data, tmp_path_factory):
+    """Return a run that others begin with."""
+    out = tmp_path_factory.mktemp("began") / "mae"
+    train(make_recipe({"Pixels": 1}, steps=1), data, out)
+    return out
+
+
+@pytest.mark.parametrize("change", ["gone", "trained on"])
+def test_a_run_with_a_checkpoint_needs_its_start_no_more(data, began, tmp_path, change):
+    """The same command goes on with it, to the same end, whatever became of the start."""
+    recipe, start = make_recipe({"InfoNCE": 1}), tmp_path / "mae"
+    shutil.copytree(began, start)
+    train(recipe, data, tmp_path / "whole", start=start)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, tmp_path / "run", start=start, progress=stop_at(5))
+    if change == "gone":
+        shutil.rmtree(start)
+    else:
+        (start / "checkpoint.safetensors").write_bytes(b"other")
+    train(recipe, data, tmp_path / "run", start=start)
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+    with pytest.raises(OutputError, match="other start"):
+        train(recipe, data, tmp_path / "run")
+
+
+def test_a_start_that_is_gone_before_the_first_checkpoint_is_missed(data, began, tmp_path):
+    """Its weights are nowhere else then."""
+    recipe, start = make_recipe({"InfoNCE": 1}), tmp_path / "mae"
+    shutil.copytree(began, start)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, tmp_path / "run", start=start, progress=stop_at(2))
+    shutil.rmtree(start)
+    with pytest.raises(PoolError, match="has no checkpoint to start from"):
+        train(recipe, data, tmp_path / "run", start=start)
+
+
+def test_a_start_without_its_tokenizer_is_refused(data, began, tmp_path):
+    """Another one would number the words that its weights know anew."""
+    start = tmp_path / "mae"
+    shutil.copytree(began, start)
+    (start / "tokenizer.json").unlink()
+    with pytest.raises(PoolError, match="there is no tokenizer"):
+        train(make_recipe({"InfoNCE": 1}), data, tmp_path / "run", start=start)
+    assert not (tmp_path / "run").exists()

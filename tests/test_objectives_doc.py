@@ -1,6 +1,9 @@
 """docs/objectives.md is true: its term trains, and it has a row for every recipe and term."""
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +62,24 @@ def test_the_page_s_term_is_exact_under_micro_batches(recipe: TrainRecipe) -> No
         found.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found[2], found[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_command_finds_the_page_s_term_in_the_working_folder(tmp_path: Path) -> None:
+    """Without a word on where it lies: what is refused is the data alone."""
+    (tmp_path / "my_terms.py").write_text(block("python"), encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(block("toml"), encoding="utf-8")
+    words = ["train", "mine.toml", "--data", "nowhere", "--out", "run"]
+    done = subprocess.run(
+        [Path(sys.executable).with_name("breadth"), *words],
+        cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and "nowhere" in done.stderr
 
 
 @pytest.mark.parametrize("name", [*TERMS, *shipped_recipes()])

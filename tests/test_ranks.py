@@ -4,14 +4,16 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from breadth.loaders.errors import Failed
+from breadth.loaders.errors import Failed, Refused
 from breadth.scripts.cli import main
 from breadth.train.checkpoint import read_checkpoint
 from breadth.train.gradients import term_gradients
@@ -242,6 +244,43 @@ def test_what_one_rank_refuses_is_refused_by_all(data, tmp_path):
     assert said[0] == ""
     assert said[1].startswith("error: ") and said[1].count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def refuse_last(agrees):
+    """As a rank: rank 1 refuses something, and says so when rank 0, which has the store, is gone.
+
+    Rank 0 left because it agreed to that, or for reasons of its own.
+    """
+
+    def refuse():
+        if ranks.rank == 1:
+            raise Refused("not for rank 1")
+
+    try:
+        with join_ranks("cpu") as (ranks, _):
+            if ranks.rank == 0 and not agrees:
+                raise SystemExit(2)
+            try:
+                ranks.agree(refuse) if agrees else refuse()
+            finally:
+                while ranks.rank == 1 and is_open(int(os.environ["MASTER_PORT"])):
+                    time.sleep(0.05)
+    except Refused as error:
+        sys.exit(error.exit_status)
+
+
+def is_open(port):
+    """Tell whether somebody listens at a port of this machine."""
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_a_rank_that_is_last_to_leave_keeps_its_error(tmp_path, agrees):
+    """No note can be left for the others any more; where all know, torch does not even warn."""
+    statuses, said = together(2, refuse_last, tmp_path, agrees)
+    assert statuses == [2, 2], said
+    assert not agrees or said == ["", ""]
 
 
 def test_torchrun_starts_the_command(data, tmp_path):

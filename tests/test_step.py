@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from breadth.loaders.batch import Batch
 from breadth.train.crops import cut
@@ -108,6 +109,34 @@ def test_gradient_units_make_terms_equally_long():
     assert all(p.grad is None for p in model.parameters())
 
 
+def logged(**options):
+    """Return the log line of the second of ten steps, and the lengths that weights are given in."""
+    trainee = make_trainee(make_recipe(**options, batch_pairs=8, steps=10), 300, CPU)
+    images, tokens = make_batch(8)
+    batch = Batch([f"{n:032x}" for n in range(8)], images, tokens, np.arange(8))
+    taken = [take_step(trainee, batch) for _ in range(2)][1]
+    return taken.metrics(trainee), trainee.units
+
+
+def test_weights_that_change_are_logged():
+    """A schedule's weight at the step, a gradient's in units of loss; a constant one never."""
+    tokens = {"weight": 2, "unit": "gradient"}
+    falls = {"weight": [[0, 1], [1, 0]]}
+    row, units = logged(terms={"InfoNCE": 1, "Pixels": falls, "Tokens": tokens})
+    weights = {key: value for key, value in row.items() if key.startswith("weight/")}
+    assert weights == {"weight/Pixels": pytest.approx(0.9), "weight/Tokens": 2 * units["Tokens"]}
+    parts = row["InfoNCE"] + 0.9 * row["Pixels"] + weights["weight/Tokens"] * row["Tokens"]
+    assert row["loss"] == pytest.approx(parts, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("terms", "uses"), [({"InfoNCE": 1, "Caption": 1}, True), ({"Caption": 1}, False)]
+)
+def test_the_logit_scale_is_logged_where_a_term_uses_it(terms, uses):
+    """A captioner alone has one too, which nothing teaches."""
+    assert ("logit_scale" in logged(terms=terms, architecture="coca")[0]) == uses
+
+
 def test_the_sum_of_the_terms_gradients_is_the_step_s():
     """What is logged by term adds up to what the optimiser is given."""
     recipe = make_recipe(batch_pairs=8)
@@ -174,7 +203,7 @@ def test_shapes_for_compiled_code_are_few(text_mask):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("name", ["clip", "siglip", "maeclip", "coca"])
+@pytest.mark.parametrize("name", ["clip", "siglip", "slip", "maeclip", "coca"])
 def test_a_step_never_waits_for_the_device(name):
     """From pictures in memory to the updated weights, torch reports no synchronisation."""
     recipe = make_recipe(**FAMILY[name], batch_pairs=8)
@@ -187,6 +216,26 @@ def test_a_step_never_waits_for_the_device(name):
         take_step(trainee, batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+class Lifted(TorchDispatchMode):
+    """Counts tensors made of Python's numbers, each of which a GPU's host would wait for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.count += operation is torch.ops.aten.lift_fresh.default
+        return operation(*args, **(kwargs or {}))
+
+
+def test_crops_are_cut_without_numbers_from_the_host():
+    """Nothing that must be copied to the device is made on the way."""
+    recipe = make_recipe(terms={"NTXent": 1}, batch_pairs=4)
+    images, captions = make_batch(4)
+    crop = draw_inputs(recipe, images, captions, 0, vocabulary=300).crops[0]
+    with Lifted() as lifted:
+        cut(images, crop)
+    assert lifted.count == 0
 
 
 def test_crops_are_cut_in_full_precision():

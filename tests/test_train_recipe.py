@@ -72,11 +72,25 @@ def test_a_file_is_read_by_its_path(tmp_path):
         ({"terms": {"InfoNCE": {"smoothing": 1}}}, "no option 'smoothing'; did you mean label_"),
         ({"terms": {"InfoNCE": {"label_smoothing": 1}}}, "label_smoothing must be at least 0 and"),
         ({"terms": {"InfoNCE": {"weight": [[0.5, 1], [0.2, 1]]}}}, "in order"),
-        ({"terms": {"Pixels": {"unit": "gradient"}}}, 'its unit is "loss"'),
+        (
+            {"terms": {"InfoNCE": 0, "Pixels": {"unit": "gradient"}}},
+            'term Pixels, the first that counts, is the measure of the others: its unit is "loss"',
+        ),
         ({"terms": {"Pixels": {"unit": "grams"}}}, "unit must be loss or gradient"),
         ({"terms": {"nowhere:Term": 1}}, "term nowhere:Term cannot be imported"),
         ({"terms": {"json:JSONDecoder": 1}}, "make it a subclass of"),
         ({"terms": {"InfoNCE": 1, "Caption": 1}}, "causal caption tower"),
+        (
+            {"terms": {"InfoNCE": 1, "Caption": 1}, "architecture": "coca", "towers": "shared"},
+            "towers must be two for the term Caption, not 'shared'",
+        ),
+        (
+            {"terms": {"Tokens": {"masking": "corrupted"}}, "architecture": "clip"},
+            "architecture must read captions both ways for corrupted Tokens",
+        ),
+        ({"terms": {"NTXent": 1}, "batch_pairs": 1}, "batch_pairs must be at least 2 for terms"),
+        ({"pool": "topk:17"}, "pool must ask for no more patches than the tower is given"),
+        ({"pool": "topk:9", "patch_dropout": 0.5}, "pool must ask for no more patches than"),
         ({"architecture": "siglip", "pool": "cls"}, "has no class token"),
         ({"architecture": "siglip", "size": "base"}, "must have one width for both towers"),
         ({"size": {"width": 8}}, "or a table of width, depth, heads"),
@@ -98,6 +112,9 @@ def test_a_file_is_read_by_its_path(tmp_path):
         ({"lr": "fast"}, "option lr = 'fast' is not a number"),
         ({"lr": True}, "option lr = True is not a number"),
         ({"pixel_mean": [1, 2]}, "is not three numbers"),
+        ({"pixel_mean": [0, 0, float("inf")]}, "is not three numbers"),
+        ({"pixel_std": [1, 1, float("nan")]}, "is not three numbers"),
+        ({"pixel_std": [1, 1, 0]}, "pixel_std must be above 0"),
         ({"patch_px": 7}, "patch_px must divide image_px, not 7"),
         ({"pool": "mean"}, "pool must be one of cls, gap, max, map, topk:K, not 'mean'"),
         ({"size": "huge"}, "size must be one of nano, micro"),
@@ -111,6 +128,61 @@ def test_a_wrong_option_is_refused_in_one_line(options, message):
     """The line names the option and what it may be, or the name that was meant."""
     with pytest.raises(RecipeError) as refused:
         TrainRecipe.from_options({**LEAST, **options})
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_just_possible_is_taken():
+    """All patches pooled, a batch of one pair that is compared with none, a joint tower."""
+    for options in ({"pool": "topk:16"}, {"terms": {"Pixels": 1}, "batch_pairs": 1}):
+        assert TrainRecipe.from_options({**LEAST, **options})
+    assert TrainRecipe.from_options({**LEAST, "towers": "shared"})
+
+
+OWN = """
+from dataclasses import dataclass
+from breadth.train.terms import Term
+
+@dataclass(frozen=True)
+class Mine(Term):
+    views = VIEWS
+
+    def loss(self, views):
+        return views["pairs"], views["pairs"]
+"""
+
+
+def own_term(folder, monkeypatch, views):
+    """Write a term of these views where Python finds it; return its name."""
+    module = f"own_{folder.name}"
+    (folder / f"{module}.py").write_text(OWN.replace("VIEWS", views))
+    monkeypatch.syspath_prepend(folder)
+    return f"{module}:Mine"
+
+
+def test_a_term_may_see_pictures_that_another_has_encoded(tmp_path, monkeypatch):
+    """Beside InfoNCE one that asks for the picture alone gets it."""
+    mine = own_term(tmp_path, monkeypatch, '{"image"}')
+    recipe = TrainRecipe.from_options({**LEAST, "terms": {"InfoNCE": 1, mine: 1}})
+    assert recipe.views == {"image", "text"}
+
+
+@pytest.mark.parametrize(
+    ("views", "message"),
+    [
+        ('{"image", "sound"}', "views must be a set of caption, "),
+        ('"image"', "views must be a set of caption, "),
+        ('{"image"}', "and no term needs the view text: add it to the views of"),
+        ('{"text"}', "and no term needs the view image"),
+        ('{"caption"}', "and no term needs the view image and text"),
+        ('{"masked text", "corrupted text"}', "either dropped or corrupted"),
+    ],
+)
+def test_views_that_cannot_be_encoded_are_refused(tmp_path, monkeypatch, views, message):
+    """A term of one's own that asks for none of ours, or for one that is not there by itself."""
+    mine = own_term(tmp_path, monkeypatch, views)
+    with pytest.raises(RecipeError) as refused:
+        TrainRecipe.from_options({**LEAST, "terms": {mine: 1}})
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 

@@ -24,7 +24,7 @@ from .model import Model, build_model
 from .parallel import share_like, whole
 from .recipe import TrainRecipe
 from .run_folder import CHECKPOINT, read_config
-from .trainee import Trainee
+from .trainee import Trainee, start_from
 
 MODEL, AVERAGE = "model.", "ema."
 ADAM = ("step", "exp_avg", "exp_avg_sq")
@@ -100,6 +100,22 @@ def restore_training(saved: tuple[dict[str, Tensor], dict[str, Any]], trainee: T
     trainee.seen = {n: s if trainee.ranks.rank == 0 else 0 for n, s in state["seen"].items()}
 
 
+def begin_with(trainee: Trainee, start: Path | None) -> None:
+    """Take over another run's weights, if any; raises PoolError where not one of them fits."""
+    if start is None:
+        return
+    saved = read_checkpoint(start)
+    if saved is None:
+        raise PoolError(f"{start} has no checkpoint yet; train it first")
+    weights = used_weights(saved[0])
+    taken = set(start_from(trainee, weights))
+    known = dict(trainee.model.named_parameters())
+    unlike = [name for name in weights if name in known and name not in taken]
+    if unlike or not taken:
+        reason = f"its {unlike[0]} has another shape" if unlike else "no weight has a name of ours"
+        raise PoolError(f"{start} does not fit this recipe: {reason}; use the same size")
+
+
 def used_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights that a run is used with: the averaged ones where it has them."""
     return _named(tensors, AVERAGE) or _named(tensors, MODEL)
@@ -141,10 +157,7 @@ class Run:
     @property
     def has_joint_space(self) -> bool:
         """Tell whether pictures and captions can be compared: InfoNCE and Sigmoid make them so."""
-        return any(
-            entry.term.coupled and entry.term.views >= {"image", "text"}
-            for entry in self.recipe.objective.values()
-        )
+        return self.recipe.has_joint_space
 
     @property
     def has_captioner(self) -> bool:

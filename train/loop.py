@@ -14,21 +14,29 @@ import torch
 from tokenizers import Tokenizer
 
 from breadth.loaders.captions import Captions
-from breadth.loaders.errors import PoolError, Refused
+from breadth.loaders.errors import Refused
 from breadth.loaders.folder import Folder, open_folder
 from breadth.loaders.stream import Stream
 from breadth.loaders.tokenize import load_tokenizer, save_tokenizer, train_tokenizer
 from breadth.loaders.whole_file import replaced
 
-from .checkpoint import read_checkpoint, restore_training, save_checkpoint, used_weights
+from .checkpoint import begin_with, read_checkpoint, restore_training, save_checkpoint
 from .exchange.numbering import given_tokenizer
 from .flops import pair_flops
 from .ranks import Ranks, join_ranks
 from .recipe import TrainRecipe
-from .run_folder import check_folder, cut_metrics, describe_run, hold_folder, last_metrics
+from .run_folder import (
+    CHECKPOINT,
+    begun_with,
+    check_folder,
+    cut_metrics,
+    describe_run,
+    hold_folder,
+    last_metrics,
+)
 from .run_log import RunLog
 from .speed import Meter, device_peak
-from .trainee import Trainee, make_trainee, start_from
+from .trainee import Trainee, make_trainee
 from .update import Metrics, take_step
 
 LOADING_NAME = "loading.json"
@@ -52,8 +60,9 @@ def train(
     """Train a run in ``out`` on the pairs of ``data``, from its last checkpoint if it has one.
 
     ``data`` may be a URL that fsspec knows; ``subset`` holds the uids to use; ``start`` is a run
-    whose tokenizer, and whose weights where they fit, a new run begins with (MAE, then CLIP);
-    ``tokenizer_file`` is the tokenizer.json of CLIP, BERT or another to cut captions with.
+    whose tokenizer, and whose weights where they fit, a new run begins with (MAE, then CLIP) and
+    needs until its first checkpoint; ``tokenizer_file`` is the tokenizer.json of CLIP, BERT or
+    another to cut captions with.
     Started by torchrun, the ranks share each batch, and with ``shard`` the model too; all must see
     ``out``, and rank 0 writes it. Another number of ranks may go on with a run.
     ``progress`` is shown each logged step's metrics; the last are returned. On the CPU an
@@ -95,8 +104,10 @@ def look_at(
     folder, begin = open_folder(data), None if start is None else Path(start)
     uids = None if subset is None else sorted(set(subset))
     about = {"digest": folder.digest, "pairs": len(folder)}
-    config = describe_run(recipe, about, uids, begin)
+    config = describe_run(recipe, about, uids, begun_with(out, begin))
     check_folder(out, config)
+    if (out / CHECKPOINT).is_file():
+        begin = None  # what it began with is in there
     return Request(recipe, folder, out, uids, begin, tokenizer, config)
 
 
@@ -109,24 +120,25 @@ def run_on(
     progress: Progress | None,
 ) -> Metrics:
     """Train on some ranks; what raises on one of them ends all."""
-    recipe, out, start = request.recipe, request.out, request.start
+    recipe, out = request.recipe, request.out
     tokenizer = ranks.first(partial(open_tokenizer, request))
     open_stream = stream_of(request, tokenizer, ranks)
-    ranks.agree(open_stream)  # too few pairs are refused before anything is written
+    # Too few pairs, or a model that cannot be made or begun, are found before anything is written.
+    ranks.agree(open_stream)
+    trainee = make_trainee(recipe, tokenizer.get_vocab_size(), place, ranks, shard=shard)
+    ranks.agree(partial(begin_with, trainee, request.start))
     with ExitStack() as held:
         ranks.first(partial(hold, held, out, request.config))
         saved = ranks.agree(partial(read_checkpoint, out))
         ranks.agree(partial(check_sight, ranks.each(saved and saved[1]["step"]), out))
         stream = open_stream(state=saved[1]["stream"] if saved else None)
-        trainee = make_trainee(recipe, tokenizer.get_vocab_size(), place, ranks, shard=shard)
         if saved:
             restore_training(saved, trainee)
-        elif start is not None:
-            ranks.agree(partial(begin_with, trainee, start))
         ranks.first(partial(prepare_folder, out, tokenizer, trainee.step))
+        begun = trainee.step
         with stream:
             take_steps(trainee, stream, out, progress)
-        return ranks.first(partial(finish, out, stream, recipe))
+        return ranks.first(partial(finish, out, stream, recipe, trainee.step - begun))
 
 
 def stream_of(request: Request, tokenizer: Tokenizer, ranks: Ranks) -> Callable[..., Stream]:
@@ -171,9 +183,10 @@ def prepare_folder(out: Path, tokenizer: Tokenizer, step: int) -> None:
     cut_metrics(out, step)
 
 
-def finish(out: Path, stream: Stream, recipe: TrainRecipe) -> Metrics:
-    """Write how the pairs were read; return the last metrics."""
-    write_loading(stream, recipe.batch_pairs, out / LOADING_NAME)
+def finish(out: Path, stream: Stream, recipe: TrainRecipe, taken: int) -> Metrics:
+    """Write how the pairs of the steps ``taken`` were read; return the last metrics."""
+    if taken or not (out / LOADING_NAME).is_file():
+        write_loading(stream, recipe.batch_pairs, out / LOADING_NAME)
     return last_metrics(out)
 
 
@@ -194,27 +207,13 @@ def open_tokenizer(request: Request) -> Tokenizer:
     if request.tokenizer is not None:
         return given_tokenizer(request.tokenizer, request.start or request.out)
     folder, file = request.folder, (request.start or request.out) / "tokenizer.json"
-    if file.is_file():
+    if request.start is not None or file.is_file():
         return load_tokenizer(file)
     rows = np.arange(len(folder)) if request.uids is None else folder.rows_of(request.uids)
     some = rows[:: -(-len(rows) // TOKENIZER_CAPTIONS) or 1]
     listed = Captions(folder).all(some)
     captions = (caption for one in listed if isinstance(one, list) for caption in one)
     return train_tokenizer(captions, request.recipe.vocabulary)
-
-
-def begin_with(trainee: Trainee, start: Path) -> None:
-    """Take over another run's weights; raises PoolError where not one of them fits."""
-    saved = read_checkpoint(start)
-    if saved is None:
-        raise PoolError(f"{start} has no checkpoint yet; train it first")
-    weights = used_weights(saved[0])
-    taken = set(start_from(trainee, weights))
-    known = dict(trainee.model.named_parameters())
-    unlike = [name for name in weights if name in known and name not in taken]
-    if unlike or not taken:
-        reason = f"its {unlike[0]} has another shape" if unlike else "no weight has a name of ours"
-        raise PoolError(f"{start} does not fit this recipe: {reason}; use the same size")
 
 
 def take_steps(trainee: Trainee, stream: Stream, out: Path, progress: Progress | None) -> None:
@@ -227,8 +226,7 @@ def take_steps(trainee: Trainee, stream: Stream, out: Path, progress: Progress |
         for batch in stream:
             taken = take_step(trainee, batch)
             meter.add(recipe.batch_pairs)
-            last = trainee.step == recipe.steps
-            logs = last or trainee.step == 1 or trainee.step % recipe.log_steps == 0
+            last, logs = trainee.step == recipe.steps, recipe.logs(trainee.step)
             saves = last or trainee.step % recipe.checkpoint_steps == 0
             if logs or saves:
                 trainee.watch.look(recipe, ranks, out)

@@ -1,15 +1,17 @@
 """What a recipe's table of terms means: each term with its options, its weight and its unit."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from importlib import import_module
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 from breadth.loaders.errors import RecipeError
 
-from .terms import TERMS, Term
+from .terms import TERMS, VIEWS, Term
 
 UNITS = ("loss", "gradient")
 
@@ -38,6 +40,11 @@ class Weighted:
         return before[1]
 
     @property
+    def is_constant(self) -> bool:
+        """Tell whether it is one number from the first step to the last."""
+        return self.unit == "loss" and len({weight for _, weight in self.weight}) == 1
+
+    @property
     def most(self) -> float:
         """The largest weight that it ever has."""
         return max(weight for _, weight in self.weight)
@@ -52,14 +59,31 @@ def read_terms(terms: Mapping[str, Any]) -> dict[str, Weighted]:
     counting = {name: weighted for name, weighted in read.items() if weighted.most > 0}
     if not counting:
         raise RecipeError("no term has a weight above 0; set one under [terms]")
-    if next(iter(counting.values())).unit == "gradient":
-        raise RecipeError('the first term is the measure of the others: its unit is "loss"')
+    first = next(iter(counting))
+    if counting[first].unit == "gradient":
+        raise RecipeError(
+            f'term {first}, the first that counts, is the measure of the others: its unit is "loss"'
+        )
+    _check_together(planned_views(counting))
     return counting
 
 
 def planned_views(objective: Mapping[str, Weighted]) -> frozenset[str]:
     """Return the views that the terms need, each once."""
     return frozenset().union(*(weighted.term.views for weighted in objective.values()))
+
+
+def _check_together(views: frozenset[str]) -> None:
+    """Refuse views of which one is not encoded without, or with, another."""
+    both = {"image", "text"}
+    if views & {*both, "caption"} and not views >= both:
+        lacking = " and ".join(sorted(both - views))
+        raise RecipeError(
+            f"pictures and captions are encoded together, and no term needs the view {lacking}:"
+            " add it to the views of your term"
+        )
+    if views >= {"masked text", "corrupted text"}:
+        raise RecipeError("words are either dropped or corrupted: leave one of these terms out")
 
 
 def is_number(value: object) -> bool:
@@ -108,13 +132,20 @@ def _term(name: str, options: dict[str, Any]) -> Term:
                 f"term {name} has no option {option!r}; {suggest(option, [*known, 'weight'])}"
             )
     try:
-        return kind(**options)
+        term = kind(**options)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"term {name}: {error}") from error
+    if not (isinstance(term.views, Set) and term.views <= VIEWS):
+        views = ", ".join(sorted(VIEWS))
+        raise RecipeError(f"term {name}: views must be a set of {views}, not {term.views!r}")
+    return term
 
 
 def _imported(name: str) -> type[Term]:
     module, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # a console command's path lacks the working folder
+        sys.path.append(here)
     try:
         kind = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError, TypeError, SyntaxError) as error:

@@ -3,7 +3,7 @@
 import gc
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
@@ -19,6 +19,12 @@ T = TypeVar("T")
 
 ENDED = "ended by rank"
 """The note that a rank leaves for the others when it cannot go on."""
+KNOWN = "all ranks know"
+"""What an error says of itself that no rank has to be told of."""
+
+DEVICES = ("cpu", "cuda")
+TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What each process must be told of its place among the others; torchrun also says more."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class Ranks:
         if wrong and self.rank != wrong[0]:
             raise SystemExit(statuses[wrong[0]])
         if error is not None:
+            error.add_note(KNOWN)
             raise error
         return made  # type: ignore[return-value]
 
@@ -108,9 +115,15 @@ def join_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
 
     "cuda" is the card of this process's number. A rank that ends with an error ends the others:
     they leave silently, or raise Failed where it was killed. Raises Refused where this machine has
-    no such device.
+    no such device, or where it was not torchrun that said that there are others.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
+    lacking = [name for name in TORCHRUN if name not in os.environ]
+    if world > 1 and lacking:
+        raise Refused(
+            f"WORLD_SIZE is {world} and {lacking[0]} is not set: start by torchrun, or unset"
+            " WORLD_SIZE to train in one process"
+        )
     place = open_device(device, os.environ.get("LOCAL_RANK", "0") if world > 1 else None)
     if world == 1:
         yield ALONE, place
@@ -124,9 +137,11 @@ def join_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
     except SystemExit:
         raise
     except Exception as error:
+        if KNOWN in getattr(error, "__notes__", ()):
+            raise
         note = _note(store)
         if note is None and not _is_broken(error):
-            store.set(ENDED, str(rank))
+            _leave_note(store, rank)
             raise
         if note is not None and note != str(rank):
             raise SystemExit(1) from None
@@ -154,6 +169,8 @@ def open_device(name: str, local_rank: str | None = None) -> torch.device:
 
     ``local_rank`` numbers the processes on one machine; without it "cuda" is the current card.
     """
+    if name.partition(":")[0] not in DEVICES:
+        raise Refused(f"a run cannot be trained on {name!r}: use cpu, cuda or cuda:N")
     try:
         device = torch.device(name)
         if device.type == "cuda" and device.index is None and local_rank is not None:
@@ -164,6 +181,12 @@ def open_device(name: str, local_rank: str | None = None) -> torch.device:
         reason = str(error).splitlines()[0]
         raise Refused(f"there is no device {name!r} here ({reason}); use cpu") from error
     return device
+
+
+def _leave_note(store: Any, rank: int) -> None:
+    """Say that a rank ended, unless the store is gone: rank 0, which holds it, ended before."""
+    with suppress(RuntimeError, dist.DistError):
+        store.set(ENDED, str(rank))
 
 
 def _note(store: Any) -> str | None:

@@ -48,7 +48,7 @@ class TrainRecipe:
     weight_decay: float = 0.1
     beta2: float = 0.95  # MAE, M3AE
     clip_norm: float = 1.0  # of the encoder's gradient, and of the decoder's
-    ema: float = 0.0  # decay of averaged weights, which a run is then used with
+    ema: float = 0.0  # decay, at the end, of averaged weights, which a run is then used with
     augment: str = "center"  # or random_resized_crop, while decoding
     patch_dropout: float = 0.0  # share of patches that the contrasted picture loses (FLIP)
     crop_area: float = 0.08  # least share of the picture in each of two crops (SimCLR)
@@ -84,6 +84,12 @@ class TrainRecipe:
         return planned_views(self.objective)
 
     @property
+    def has_joint_space(self) -> bool:
+        """Tell whether pictures and captions are compared: InfoNCE and Sigmoid do so."""
+        both = {"image", "text"}
+        return any(w.term.coupled and w.term.views >= both for w in self.objective.values())
+
+    @property
     def widths(self) -> Size:
         """The numbers behind the size."""
         return SIZES[self.size] if isinstance(self.size, str) else Size(**self.size)
@@ -102,6 +108,11 @@ class TrainRecipe:
     def keeps_length(self) -> bool:
         """Tell whether captions stay padded to the context: where that is seen, or compiled."""
         return self.towers_architecture.padding_seen or self.compiled
+
+    def logs(self, step: int) -> bool:
+        """Tell whether a step, counted from 1, has a log line; one that looks at gradients does."""
+        every = (self.log_steps, self.gradient_steps or self.log_steps)
+        return step in (1, self.steps) or any(step % steps == 0 for steps in every)
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as JSON gives them back: equal to what is read of a file."""

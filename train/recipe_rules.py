@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from breadth.loaders.errors import RecipeError
 
 from .architecture import ARCHITECTURES
+from .mask import kept_patches
 from .objective import is_number
 from .pool import POOLS, is_pool
 from .size import SIZES, Size
@@ -40,7 +41,7 @@ def check_types(recipe: TrainRecipe) -> None:
         value, kind = getattr(recipe, option.name), str(option.type)
         by_type: dict[str, bool] = {
             str(int): isinstance(value, int) and not isinstance(value, bool),
-            str(float): is_number(value) and isfinite(value),
+            str(float): _is_finite(value),
             str(str): isinstance(value, str),
             str(bool): isinstance(value, bool),
         }
@@ -104,12 +105,29 @@ def _joint_rules(recipe: TrainRecipe) -> dict[str, bool]:
     rules["architecture must have a causal caption tower for the term Caption: coca or clip"] = (
         "caption" not in recipe.views or chosen.causal_text
     )
+    rules["architecture must read captions both ways for corrupted Tokens, as breadth does"] = (
+        "corrupted text" not in recipe.views or not chosen.causal_text
+    )
+    rules["towers must be two for the term Caption"] = (
+        "caption" not in recipe.views or recipe.towers == "two"
+    )
+    rules["batch_pairs must be at least 2 for terms that compare pairs"] = (
+        recipe.batch_pairs > 1 or not any(w.term.coupled for w in recipe.objective.values())
+    )
+    rules["pool must ask for no more patches than the tower is given"] = _has_pooled(recipe)
     rules[
         "placebo must be left out unless terms on masked views, in units of loss, are to teach"
     ] = not recipe.placebo or _has_placebo(recipe)
     if "masked image" in recipe.views:
         rules["image_px must be above patch_px: of two patches one is hidden"] = recipe.grid > 1
     return rules
+
+
+def _has_pooled(recipe: TrainRecipe) -> bool:
+    """Tell whether a picture has as many patches as are pooled."""
+    kind, _, count = recipe.pool.partition(":")
+    given = kept_patches(recipe.grid**2, recipe.patch_dropout)
+    return kind != "topk" or not is_pool(recipe.pool) or int(count) <= given
 
 
 def _has_placebo(recipe: TrainRecipe) -> bool:
@@ -142,12 +160,16 @@ def _is_size(value: Any) -> bool:
 
 def _fits_else(value: Any, kind: str) -> bool:
     if "tuple" in kind:
-        return isinstance(value, tuple) and len(value) == 3 and all(map(is_number, value))
+        return isinstance(value, tuple) and len(value) == 3 and all(map(_is_finite, value))
     if "str |" in kind:
         return isinstance(value, str | dict)
     if "float" in kind:
-        return isinstance(value, dict) and all(map(is_number, value.values()))
+        return isinstance(value, dict) and all(map(_is_finite, value.values()))
     return isinstance(value, dict)
+
+
+def _is_finite(value: Any) -> bool:
+    return is_number(value) and isfinite(value)
 
 
 def _expected(kind: str) -> str:

@@ -41,17 +41,17 @@ def describe_run(
     recipe: TrainRecipe,
     data: Mapping[str, Any],
     subset: Iterable[str] | None,
-    start: Path | None = None,
+    begun: str | None = None,
 ) -> dict[str, Any]:
     """Return what config.json holds; ``data`` is the digest and number of pairs.
 
-    ``start`` is the run whose weights this one begins with; its checkpoint's digest is noted.
+    ``begun`` is the digest of the checkpoint that the run begins with.
     """
     return {
         "format": 1,
         "recipe": recipe.to_json(),
         "data": {**data, "subset": subset_digest(subset)},
-        "start": {"checkpoint": None if start is None else checkpoint_digest(start)},
+        "start": {"checkpoint": begun},
         "code": code_version(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
@@ -76,6 +76,18 @@ def check_folder(out: Path, config: Mapping[str, Any]) -> None:
                 f"{out} holds a run of other {part} ({difference(found.get(part), config[part])});"
                 " name another folder"
             )
+
+
+def begun_with(out: Path, start: Path | None) -> str | None:
+    """Return the digest of the checkpoint that a run in ``out`` begins with, None for none.
+
+    A run with a checkpoint of its own remembers it: ``start`` may be gone or trained on by then.
+    """
+    if start is None:
+        return None
+    held = read_config(out).get("start") if (out / CHECKPOINT).is_file() else None
+    begun = held.get("checkpoint") if isinstance(held, dict) else None
+    return begun or checkpoint_digest(start)
 
 
 def checkpoint_digest(run: Path) -> str:

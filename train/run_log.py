@@ -17,9 +17,8 @@ class RunLog:
     def __init__(self, out: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # a fifth of a second
 
-        purge = step + 1 if step else None
         self._lines = (out / "metrics.jsonl").open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(out / EVENTS), purge_step=purge)
+        self._events = SummaryWriter(str(out / EVENTS), purge_step=step + 1)
 
     def write(self, metrics: dict[str, Any]) -> None:
         """Add a step's metrics."""

@@ -1,5 +1,6 @@
 """How fast a run goes, and what share that is of what its devices could do."""
 
+import re
 import time
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -38,7 +39,7 @@ def device_peak(device: torch.device, precision: str) -> Peak:
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         for known, tflop_per_s in DATA_SHEETS.items():
-            if known in name:
+            if re.search(rf"\b{known}\b", name):  # an L40 is no L4
                 return Peak(tflop_per_s, f"{name}, data sheet, dense bfloat16")
     return _measured(device, precision)
 

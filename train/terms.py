@@ -17,6 +17,11 @@ from torch import Tensor
 Views = dict[str, Tensor]
 """What the planned views gave, by name: see ``Model.forward``."""
 
+VIEWS = frozenset(
+    {"image", "text", "caption", "masked image", "masked text", "corrupted text", "two crops"}
+)
+"""What a term may ask to be encoded."""
+
 EQUAL_CAPTIONS = "equal_captions must be negative or ignored"
 IGNORED = -100
 """The target of a place that is no token: padding that keeps shapes equal."""

@@ -47,10 +47,15 @@ class Trainee:
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Move the averaged weights a little towards the weights."""
+        """Move the averaged weights a little towards the weights, at first by more.
+
+        The decay is at most (1 + t) / (10 + t) after t steps, so that the random weights of the
+        beginning are soon forgotten. Source: TensorFlow's ExponentialMovingAverage, num_updates.
+        """
+        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         for name, parameter in self.model.named_parameters():
             if name in self.average:
-                mine(self.average[name]).lerp_(mine(parameter), 1 - self.recipe.ema)
+                mine(self.average[name]).lerp_(mine(parameter), 1 - decay)
 
 
 def make_trainee(

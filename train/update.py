@@ -21,9 +21,8 @@ Metrics = dict[str, Any]
 class Taken:
     """What one step measured, still on the device: to read it makes the host wait."""
 
-    def __init__(self, rate: float, scalars: dict[str, Tensor], compared: Metrics, inputs: Inputs):
-        self._rate, self._scalars, self._compared = rate, scalars, compared
-        self._inputs = inputs
+    def __init__(self, rate: float, scalars: dict[str, Tensor], known: Metrics, inputs: Inputs):
+        self._rate, self._scalars, self._known, self._inputs = rate, scalars, known, inputs
 
     def metrics(self, trainee: Trainee) -> Metrics:
         """Return the step's log line but for speed; all ranks ask together."""
@@ -32,7 +31,7 @@ class Taken:
         scale = {"logit_scale": read.pop("logit_scale")} if "logit_scale" in read else {}
         seen = digest_metrics(over_ranks(trainee.seen, trainee.ranks))
         head = {"step": trainee.step, "loss": read.pop("loss"), "lr": self._rate}
-        return {**head, **read, **self._compared, **scale, **seen}
+        return {**head, **read, **self._known, **scale, **seen}
 
     @property
     def lengths(self) -> Lengths:
@@ -41,13 +40,15 @@ class Taken:
 
 
 def take_step(trainee: Trainee, batch: Batch) -> Taken:
-    """Update the weights with one batch; nothing here waits for the device."""
+    """Update the weights with one batch; only a look at gradients waits for the device."""
     recipe, model, step = trainee.recipe, trainee.model, trainee.step
     vocabulary, rank = trainee.vocabulary, trainee.ranks.rank
     inputs = draw_inputs(recipe, batch.images, batch.tokens, step, vocabulary=vocabulary, rank=rank)
     add_batch(trainee.seen, batch.uids, batch.positions, inputs)
     compared = look_at_gradients(trainee, inputs)
     weights = weights_at(recipe.objective, step / recipe.steps, trainee.units)
+    moving = [name for name, entry in recipe.objective.items() if not entry.is_constant]
+    known = {f"weight/{name}": weights[name] for name in moving} | compared
     trainee.optimiser.zero_grad(set_to_none=True)
     means = trainee.step_of.backward(inputs, weights)
     loss = torch.stack([weights[name] * mean for name, mean in means.items()]).sum()
@@ -58,12 +59,12 @@ def take_step(trainee: Trainee, batch: Batch) -> Taken:
     trainee.optimiser.step()
     trainee.step += 1
     scalars = {"loss": loss, **means}
-    if "image" in model.views:
+    if recipe.has_joint_space:
         with torch.no_grad():
             model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
             scalars["logit_scale"] = model.logit_scale.exp()
     trainee.follow()
-    return Taken(rate, scalars, compared, inputs)
+    return Taken(rate, scalars, known, inputs)
 
 
 def look_at_gradients(trainee: Trainee, inputs: Inputs) -> Metrics:
