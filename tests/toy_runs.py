@@ -17,6 +17,7 @@ LATENT = {"image_px": 16, "patch_px": 16, "context_length": 6, "lr": 5e-3}  # on
 QUARTERS = {"image_px": 16, "patch_px": 8}
 NEEDLE = {"size": {**toys.SMALL, "depth": 1}, "batch_pairs": 32, "context_length": 3}
 STRIPES = {"context_length": 3, "architecture": "mae", "image_mask": 0.5, "lr": 5e-3}
+TEXTURES = {"image_px": 32, "patch_px": 8, "crop_area": 0.3, "steps": 600}
 CHAIN = {"image_px": 8, "patch_px": 8}
 DEEP_TEXT = {"size": {**toys.SMALL, "text_depth": 2}, "architecture": "mae", "lr": 7e-3}
 JOINT = {"Pixels": 1, "Tokens": 0.5}
@@ -102,6 +103,14 @@ def _stripes(measure: Callable[[Trainee, int], float], **terms: float) -> ToyRun
     return ToyRun(batches, measure, KINDS, options)
 
 
+def _textures(measure: Callable[[Trainee, int], float], **terms: float) -> ToyRun:
+    def batches(seed: int) -> Batches:
+        return toy_worlds.texture_batches(seed, 64)
+
+    options = {**TEXTURES, "context_length": 3, "architecture": "mae", "lr": 5e-3, "terms": terms}
+    return ToyRun(batches, measure, KINDS, options)
+
+
 def _chain(
     words: int, measure: Callable[..., Any], *, both: bool = False, **options: Any
 ) -> ToyRun:
@@ -148,6 +157,11 @@ TOYS: dict[str, ToyRun] = {
     "omitted stripes, probed: maeclip, w = 1": _stripes(toys.stripes_read, InfoNCE=1, Pixels=1),
     "omitted stripes, probed: mae": _stripes(toys.stripes_read, Pixels=1),
     "omitted stripes, loss over mean patch's: mae": _stripes(toys.filled_in, Pixels=1),
+    "omitted textures, probed: clip": _textures(toys.textures_read, InfoNCE=1),
+    "omitted textures, probed: slip": _textures(toys.textures_read, InfoNCE=1, NTXent=1),
+    "omitted textures, probed: simclr": _textures(toys.textures_read, NTXent=1),
+    "omitted textures, colour named: clip": _textures(toys.patch_named, InfoNCE=1),
+    "omitted textures, colour named: slip": _textures(toys.patch_named, InfoNCE=1, NTXent=1),
     "chain: coca": _chain(8, toy_chains.written, both=True, steps=300, lr=5e-3, **COCA),
     "chain: words dropped": _mended(terms={"Tokens": 1}),
     "chain: words corrupted": _mended(terms={"Tokens": {"masking": "corrupted"}}),

@@ -3,6 +3,7 @@
 Shapes: n pairs, H height, W width, T caption tokens, L words.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -143,6 +144,53 @@ def stripe_batches(seed: int, pairs: int) -> Callable[[int], Pairs]:
     def pairs_of(step: int) -> Pairs:
         numbers = generator(seed, "stripes", step)
         return stripe_pairs(whole(numbers, len(STRIPES), pairs), numbers)
+
+    return pairs_of
+
+
+WAVES = torch.tensor(
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [math.sqrt(0.5), math.sqrt(0.5), 0.0], [1.0, 0.0, 1.0]]
+)
+"""Across, down, slanted, crossed: a wave's direction (x, y), and whether another goes down."""
+PERIODS = torch.tensor([5.0, 11.0])  # px; a crop of 0.3 of the area shows them at most 2.1 times
+TEXTURES = len(WAVES) * len(PERIODS)  # the same after a mirror, and known by any large enough crop
+
+
+def waves(kind_n: Tensor, numbers: torch.Generator) -> Tensor:
+    """Draw waves of variance 1/2 [n, 32, 32]; where they begin and how they slant is chance."""
+    pairs = len(kind_n)
+    across_n, down_n, crossed_n = WAVES[kind_n // len(PERIODS)].T.view(3, -1, 1, 1)
+    slant_n = 2 * whole(numbers, 2, pairs, 1, 1) - 1
+    x = 2 * math.pi / PERIODS[kind_n % len(PERIODS)].view(-1, 1, 1) * torch.arange(32)
+    y = x.transpose(1, 2)
+    first_n, second_n = 2 * math.pi * torch.rand(2, pairs, 1, 1, generator=numbers)
+    drawn = torch.sin(slant_n * across_n * x + down_n * y + first_n)
+    return drawn * torch.where(crossed_n > 0, math.sqrt(2) * torch.sin(y + second_n), 1)
+
+
+def texture_pairs(kind_n: Tensor, numbers: torch.Generator) -> Pairs:
+    """Draw grey waves under noise, and one patch of 16 in a colour that the caption names.
+
+    All else is chance: two crops of a picture share its texture always, and the colour where both
+    have the patch and neither is grey.
+    """
+    pairs = len(kind_n)
+    drawn = 40 * waves(kind_n, numbers)
+    grey = 88 + 80 * torch.rand(pairs, 1, 1, generator=numbers) + drawn
+    at_n, colour_n = whole(numbers, 16, pairs), whole(numbers, KINDS, pairs)
+    is_patch = (torch.arange(16) == at_n[:, None]).view(-1, 1, 4, 4)
+    is_patch = is_patch.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    colours = COLOURS[colour_n][:, :, None, None].float()
+    pictures = torch.where(is_patch, colours, grey[:, None])
+    return noisy(pictures, numbers, 40.0), captions_of(colour_n[:, None])
+
+
+def texture_batches(seed: int, pairs: int) -> Callable[[int], Pairs]:
+    """Return batches of textures."""
+
+    def pairs_of(step: int) -> Pairs:
+        numbers = generator(seed, "textures", step)
+        return texture_pairs(whole(numbers, TEXTURES, pairs), numbers)
 
     return pairs_of
 

@@ -18,6 +18,7 @@ from breadth.train.update import take_step
 from .toy_worlds import (
     KINDS,
     STRIPES,
+    TEXTURES,
     UNKNOWN,
     UNSEEN,
     WORD,
@@ -27,6 +28,8 @@ from .toy_worlds import (
     linked_pairs,
     stripe_batches,
     stripe_pairs,
+    texture_batches,
+    texture_pairs,
     whole,
 )
 
@@ -125,6 +128,18 @@ def stripes_read(trainee: Trainee, seed: int, pictures: int = 1200) -> float:
     numbers = generator(seed, "probed")
     kind_n = whole(numbers, len(STRIPES), pictures)
     return read_off(trainee, stripe_pairs(kind_n, numbers)[0], kind_n)["value"]
+
+
+def textures_read(trainee: Trainee, seed: int, pictures: int = 1200) -> float:
+    """Return how often a probe reads a picture's texture, which no caption names."""
+    numbers = generator(seed, "probed")
+    kind_n = whole(numbers, TEXTURES, pictures)
+    return read_off(trainee, texture_pairs(kind_n, numbers)[0], kind_n)["value"]
+
+
+def patch_named(trainee: Trainee, seed: int, pictures: int = 400) -> float:
+    """Return how often a fresh picture of a texture finds the colour of its one coloured patch."""
+    return named(trainee, texture_batches(seed, pictures))
 
 
 @torch.no_grad()
