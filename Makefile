@@ -29,7 +29,7 @@ pytest: $(STAMP)
 # what is too slow for every change, or needs an environment of its own
 proofs: $(STAMP) $(OPEN_CLIP)
 	$(BIN)/pytest tests/test_parity_open_clip.py
-	$(BIN)/python -m tests.proofs # every toy on five seeds: half an hour
+	$(BIN)/python -m tests.proofs # every toy on five seeds: half an hour or more
 
 $(OPEN_CLIP): $(STAMP) benchmarks/peer_environment.py
 	$(BIN)/python -m benchmarks.peer_environment $(@D)
