@@ -18,8 +18,9 @@ import click
 @click.option(
     "--limit", metavar="N", type=click.IntRange(1), help="Score N pairs, drawn by hash of uid."
 )
+@click.option("--device", help="cpu, cuda or cuda:N; by default cuda where there is one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
-def evaluate(run: Path, data: str, limit: int | None, as_json: bool) -> None:
+def evaluate(run: Path, data: str, limit: int | None, device: str | None, as_json: bool) -> None:
     """Print a run's scores beside chance, and keep what it predicted for every item.
 
     Zero-shot, retrieval, linear probe, nearest neighbours and answers to questions; captions and
@@ -29,10 +30,11 @@ def evaluate(run: Path, data: str, limit: int | None, as_json: bool) -> None:
     """
     from breadth.train.evaluate.score import without_nan
     from breadth.train.evaluate.scores import evaluate as score
+    from breadth.train.ranks import best_device
 
     from .score_tables import scores_text
 
-    result = score(run, data, limit=limit)
+    result = score(run, data, limit=limit, device=device or best_device())
     if as_json:
         click.echo(json.dumps(without_nan(result), indent=1, sort_keys=True, allow_nan=False))
     else:

@@ -51,13 +51,11 @@ def train(
     share each batch: torchrun --nproc-per-node 8 -m breadth.scripts.cli train RECIPE ...; any other
     number of them may go on with the run.
     """
-    import torch
-
     from breadth.train import loop
+    from breadth.train.ranks import best_device
     from breadth.train.recipe import load_recipe
 
     chosen = load_recipe(recipe)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     is_first = os.environ.get("RANK", "0") == "0"
     uids = None
     if subset is not None:
@@ -72,7 +70,7 @@ def train(
             subset=uids,
             start=start,
             tokenizer_file=tokenizer,
-            device=device,
+            device=device or best_device(),
             shard=shard,
             progress=progress,
         )

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from breadth.curate.shard_writer import write_folder
 from breadth.loaders.decode import decode
-from breadth.loaders.errors import PoolError
+from breadth.loaders.errors import PoolError, Refused
 from breadth.loaders.folder import open_folder
 from breadth.loaders.world import World
 from breadth.scripts.evaluate import evaluate as command
@@ -164,6 +164,14 @@ def test_the_table_shows_every_score_beside_chance(place):
     row = next(line for line in shown.splitlines() if "zero-shot shape" in line)
     assert "12.50" in row
     assert f"{100 * printed['zero_shot']['shape']['value']:.1f}" in row
+
+
+def test_a_device_that_is_none_is_refused_in_one_line(place):
+    """The command says which there are, before it has read a weight."""
+    words = [str(place / "clip"), "--data", str(place / "held_out"), "--device", "meta"]
+    refused = CliRunner().invoke(command, words).exception
+    assert isinstance(refused, Refused)
+    assert "use cpu, cuda or cuda:N" in str(refused)
 
 
 def test_questions_are_answered_beside_both_controls(place, tmp_path):

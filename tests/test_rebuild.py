@@ -250,3 +250,15 @@ def test_an_evaluation_replaces_the_one_before(scored, monkeypatch):
     assert {"probe.parquet", "vqa.parquet", "retrieval.parquet"} <= set(after)
     assert all(before[name] == content for name, content in after.items())
     assert read_predictions(folder)[1]["run_digest"] == again["run_digest"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_scores_as_the_cpu_does(scored):
+    """Every score is there on both kinds of device, and nearly the same share is named right."""
+    run, heldout, result, _ = scored
+    found = evaluate(run, heldout, device="cuda")
+    assert all(found[name] for name in MAKERS)
+    assert found["notes"] == result["notes"]
+    for task, score in result["zero_shot"].items():
+        assert found["zero_shot"][task]["value"] == pytest.approx(score["value"], abs=0.05)

@@ -22,6 +22,7 @@ from breadth.loaders.tokenize import encode, load_tokenizer
 from .digests import over_ranks
 from .model import Model, build_model
 from .parallel import share_like, whole
+from .ranks import open_device
 from .recipe import TrainRecipe
 from .run_folder import CHECKPOINT, read_config
 from .trainee import Trainee, start_from
@@ -218,7 +219,12 @@ class Run:
 
 
 def load_run(path: str | Path, device: str = "cpu") -> Run:
-    """Open a run for use; raises PoolError where the folder holds none that has learnt anything."""
+    """Open a run for use on a device.
+
+    Raises PoolError where the folder holds none that has learnt anything, Refused where this
+    machine has no such device.
+    """
+    place = open_device(device)
     path = Path(path)
     recipe = TrainRecipe.from_options(read_config(path)["recipe"])
     saved = read_checkpoint(path)
@@ -228,5 +234,4 @@ def load_run(path: str | Path, device: str = "cpu") -> Run:
     tokenizer = load_tokenizer(path / "tokenizer.json")
     model = build_model(recipe, tokenizer.get_vocab_size())
     restore_weights(used_weights(tensors), model)
-    place = torch.device(device)
     return Run(path, model.to(place).eval(), recipe, tokenizer, state["step"], place)

@@ -164,6 +164,11 @@ def _meeting() -> tuple[Any, int, int]:
     return store, rank, world
 
 
+def best_device() -> str:
+    """Name the device to use where nobody chose one: a CUDA card if there is any."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def open_device(name: str, local_rank: str | None = None) -> torch.device:
     """Return the device of that name; raises Refused where this machine has none.
 

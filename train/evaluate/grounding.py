@@ -69,9 +69,9 @@ def grounding(run: Run, scenes: Sequence[Scene]) -> dict[str, Any]:
 
 def randomised(run: Run, seed: int) -> Run:
     """Return the run as if it had learnt nothing: weights drawn anew from ``seed``."""
-    model = deepcopy(run.model)
+    model = deepcopy(run.model).cpu()  # weights are drawn there, whatever device they are used on
     initialise(model, run.recipe.seed + seed, logit_scale=0.0)  # a cosine has no scale
-    return replace(run, model=model)
+    return replace(run, model=model.to(run.device))
 
 
 def query_maps(run: Run, queries: Queries, method: str) -> np.ndarray:

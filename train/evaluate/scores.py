@@ -20,10 +20,12 @@ from .questions import QUESTIONS, Question, read_questions
 from .rebuild import scores_of
 
 
-def evaluate(run_path: str | Path, data: str | Path, *, limit: int | None = None) -> dict[str, Any]:
+def evaluate(
+    run_path: str | Path, data: str | Path, *, limit: int | None = None, device: str = "cpu"
+) -> dict[str, Any]:
     """Score a run on the pairs of a folder, or on ``limit`` of them drawn by hash of their uid.
 
-    ``data`` may be a URL that fsspec knows.
+    ``data`` may be a URL that fsspec knows; ``device`` is "cpu", "cuda" or "cuda:N".
     The result has the scores of ``rebuild.MAKERS`` by name, and ``notes`` on whatever has no score
     and why. The folder's labels.json gives the tasks of ``zero_shot``, ``probe`` and ``knn``, its
     questions.jsonl the kinds of ``vqa``, its world.json the scenes that are drawn again for
@@ -32,7 +34,7 @@ def evaluate(run_path: str | Path, data: str | Path, *, limit: int | None = None
     captions) similarities, five small regressions per task, six for the questions; some ten
     seconds for drawn scenes.
     """
-    run, folder = load_run(run_path), open_folder(data)
+    run, folder = load_run(run_path, device), open_folder(data)
     tasks, questions, drawn = read_tasks(data), _questions(folder, data), read_drawn(data)
     pairs = read_pairs(run, folder, tasks, limit)
     notes = list(_notes(run, folder, pairs, tasks, questions))
