@@ -12,7 +12,15 @@ import click
 
 from .process_tree import run
 
-OPEN_CLIP = ("open_clip_torch==3.3.0", "timm==1.0.31", "torchvision", "ftfy", "wcwidth", "regex")
+OPEN_CLIP = (
+    "open_clip_torch==3.3.0",
+    "timm==1.0.31",
+    "torchvision",
+    "webdataset==0.2.86",  # later ones end a shard with a mark that its reader does not know
+    "ftfy",
+    "wcwidth",
+    "regex",
+)
 """torchvision's usual build is for CUDA: two of its operators have to be declared before any import
 where torch is for CPUs (tests/open_clip_oracle.py does)."""
 

@@ -48,7 +48,7 @@ class Size:
     rounds: int
 
 
-FULL, QUICK = Size(10, 4_000, 100, 3, 3), Size(3, 1_000, 10, 1, 1)
+FULL, QUICK = Size(10, 4_000, 100, 2, 2), Size(3, 1_000, 10, 1, 1)
 
 
 def step_jobs(size: Size) -> dict[str, Job]:
