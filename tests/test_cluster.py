@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
+from multiprocessing import forkserver
 from typing import Any
 from urllib.request import urlopen
 
@@ -17,7 +18,11 @@ ASK = "(__import__('time').sleep(0.2), {})[1]"  # long enough that both workers 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Any]:
-    """Two workers, in an environment that changed after a first cluster was there."""
+    """Two workers, in an environment that changed after a first cluster was there.
+
+    Their common parent is a new one: what an earlier test forked from imported nothing of ours.
+    """
+    forkserver._forkserver._stop()
     with pytest.MonkeyPatch.context() as patch, open_engine(1, None):
         patch.setenv("BREADTH_TEST_SAID", "late")
         with open_engine(2, None) as opened:

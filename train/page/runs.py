@@ -161,7 +161,7 @@ def _charts(shown: Sequence[_Shown]) -> list[dict[str, Any]]:
         if not lines:
             continue
         meaning = term_meaning(terms[key]) if key in terms else ""
-        title, meaning = MEANINGS.get(key, (_title(key), meaning or _gradient_meaning(key)))
+        title, meaning = MEANINGS.get(key, (_title(key), meaning or _meaning_by_kind(key)))
         ends = "; ".join(f"{line.name} ends at {line.points[-1][1]:.4g}" for line in lines)
         drawing = chart_svg(lines, f"{title} by step: {ends}", from_zero=key in FROM_ZERO)
         charts.append({"title": title, "meaning": meaning, "drawing": drawing, "lines": lines})
@@ -170,15 +170,16 @@ def _charts(shown: Sequence[_Shown]) -> list[dict[str, Any]]:
 
 def _title(key: str) -> str:
     kind, *terms = key.split("/")
-    if terms and kind in ("gradient", "cosine"):
+    if terms and kind in ("gradient", "cosine", "weight"):
         return f"{kind} of {' and '.join(terms)}"
     return key.replace("_", " ")
 
 
-def _gradient_meaning(key: str) -> str:
+def _meaning_by_kind(key: str) -> str:
     return {
         "gradient": "the length of the term's own gradient on the encoder, unweighted",
         "cosine": "between the terms' gradients on the encoder: below 0 they pull apart",
+        "weight": "what the term's mean is multiplied by",
     }.get(key.split("/")[0], "")
 
 
