@@ -258,6 +258,7 @@ def refuse_last(agrees):
 
     try:
         with join_ranks("cpu") as (ranks, _):
+            ranks.each(None)  # rank 1 has joined: nothing of rank 0 is needed any more
             if ranks.rank == 0 and not agrees:
                 raise SystemExit(2)
             try:
