@@ -23,6 +23,7 @@ from breadth.loaders.tokenize import save_tokenizer, train_tokenizer
 from breadth.loaders.world import World
 from breadth.scripts.demo.heldout import write_heldout
 from breadth.train.flops import full_lengths, pair_flops
+from breadth.train.ranks import best_device
 
 from .comparison import Row, machine, table, write_json
 from .process_tree import run
@@ -120,7 +121,7 @@ def compare_runs(size: Size, python: Path, folder: Path) -> list[Row]:
     pairs = open_folder(folder / "pairs")
     captions = (pairs.caption(row) for row in range(len(pairs)))
     save_tokenizer(train_tokenizer(captions, NANO.vocabulary), folder / "tokenizer.json")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = best_device()
     wall: dict[str, list[float]] = defaultdict(list)
     cpu: dict[str, list[float]] = defaultdict(list)
     for number in range(size.rounds):

@@ -22,6 +22,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command has it
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # transformers makes its models of random weights
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked gpu where there is none."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
 @dataclass
 class Site:
     """A picture server: what it holds, and how often each path was asked for."""

@@ -369,7 +369,6 @@ def test_every_pool_trains(data, tmp_path, pool):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_follows_the_cpu(data, tmp_path):
     """The same recipe gives nearly the same curve on both kinds of device."""
     recipe = replace(make_recipe(), steps=4)

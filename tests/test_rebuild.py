@@ -253,7 +253,6 @@ def test_an_evaluation_replaces_the_one_before(scored, monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_scores_as_the_cpu_does(scored):
     """Every score is there on both kinds of device, and nearly the same share is named right."""
     run, heldout, result, _ = scored

@@ -202,7 +202,6 @@ def test_shapes_for_compiled_code_are_few(text_mask):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", ["clip", "siglip", "slip", "maeclip", "coca"])
 def test_a_step_never_waits_for_the_device(name):
     """From pictures in memory to the updated weights, torch reports no synchronisation."""

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from breadth.loaders.short_names import short_names
 from breadth.loaders.whole_file import replaced
 
 from ..checkpoint import load_run
+from ..evaluate.score import without_nan
 from ..evaluate.scores import evaluate
 from ..recipe import TrainRecipe
 from ..run_folder import CHECKPOINT, read_config, read_metrics
@@ -198,8 +198,8 @@ def _notes(figures: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def _rounded(value: Any) -> Any:
-    if isinstance(value, float):  # JSON has no NaN, as of a score of no items
-        return float(f"{value:.{DIGITS}g}") if isfinite(value) else None
+    if isinstance(value, float):
+        return without_nan(float(f"{value:.{DIGITS}g}"))
     if isinstance(value, Mapping):
         return {key: _rounded(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
